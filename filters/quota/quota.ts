@@ -1,0 +1,35 @@
+/**
+ * Quotas, first form: calls counted in sliding windows. Pure types; the store has one embedded
+ * implementation now and a shared one later, which pass the same contract suite.
+ */
+import type { QuotaState } from '../decision.ts';
+
+/** One count that a request must be paid from. */
+export type Debit = Readonly<{
+  /** The quota's name in the policy. */
+  quota: string;
+  /** Canonical key: the quota's name and the values of its `key` fields, joined unambiguously. */
+  key: string;
+  limit: number;
+  windowMs: number;
+  kind: 'quota' | 'rate';
+}>;
+
+export type DebitResult =
+  | Readonly<{ ok: true; states: readonly QuotaState[] }>
+  /** The first quota that has no room; nothing was taken from any. */
+  | Readonly<{ ok: false; debit: Debit; state: QuotaState; retryAfterMs: number }>;
+
+/**
+ * Guarantee: in any window of `windowMs` no more than `limit` calls are granted for one key, whatever the
+ * concurrency, and across a restart or kill of the process (what a kill forfeits is at most the prepaid slice).
+ */
+export interface QuotaStore {
+  /** Takes one call from every debit, or none. Synchronous: two callers never pass each other. Throws StateUnavailable. */
+  debit(debits: readonly Debit[]): DebitResult;
+  /** State without taking anything. */
+  peek(debit: Debit): QuotaState;
+  /** Gives one call back to each (the request provably never left). */
+  refund(debits: readonly Debit[]): void;
+  close(): void;
+}

@@ -43,8 +43,6 @@ export type Allow = DecisionHead &
     inspect: Inspect;
     /** Undefined only for an intercepted CONNECT: each request inside gets its own. */
     pin: Pin | undefined;
-    /** Names of secrets that the data plane injects, by header (first form: none from policy yet). */
-    secret: string | undefined;
     /** The approved hold that this decision consumed. */
     hold: HoldId | undefined;
   }>;

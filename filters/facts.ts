@@ -72,8 +72,8 @@ export type Agent = Readonly<{
   /** SPIFFE ID that records carry. */
   id: SpiffeId;
   labels: Readonly<Record<string, string>>;
-  /** How the agent was known: for the record. */
-  by: 'certificate' | 'credential' | 'user' | 'pod';
+  /** How the agent was known: for the record. `tunnel`: by the check of the CONNECT around this request. */
+  by: 'certificate' | 'credential' | 'user' | 'pod' | 'tunnel';
 }>;
 
 /** Who acts for whom, outermost first, the agent itself last. One link until delegation arrives. */

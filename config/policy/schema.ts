@@ -5,14 +5,24 @@
 import { z } from 'zod';
 import { limits } from '../limits.ts';
 
+/** `constructor` is refused because a plain object looked up by it answers with something of its own. */
 const name = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._-]*$/, 'a name of lower-case letters, digits, dot, underscore and hyphen')
+  .regex(
+    /^(?!constructor$)[a-z0-9][a-z0-9._-]*$/,
+    'a name of lower-case letters, digits, dot, underscore and hyphen',
+  )
   .max(limits.policyNameCharsMax);
 
 /** `250ms`, `30s`, `5m`, `1h`, `7d` → milliseconds. */
 export const durationPattern = /^(\d{1,9})(ms|s|m|h|d)$/;
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+/** The shortest spelling that `durationPattern` reads back: 80000 → `80s`. */
+export function durationText(ms: number): string {
+  const units = ['d', 'h', 'm', 's'] as const;
+  const unit = ms === 0 ? 's' : (units.find((candidate) => ms % unitMs[candidate] === 0) ?? 'ms');
+  return `${ms / unitMs[unit]}${unit}`;
+}
 const duration = (minMs: number, maxMs: number) =>
   z
     .string()
@@ -24,7 +34,7 @@ const duration = (minMs: number, maxMs: number) =>
       if (ms < minMs || ms > maxMs) {
         context.addIssue({
           code: 'custom',
-          message: `a duration from ${minMs} ms to ${maxMs} ms, not ${ms} ms`,
+          message: `expected a duration from ${durationText(minMs)} to ${durationText(maxMs)}, found ${text}`,
         });
         return z.NEVER;
       }
@@ -89,7 +99,9 @@ const to = z.strictObject({
     .min(1)
     .max(64)
     .optional()
-    .describe('Absent: 80 for http, 443 for https; a rule with `inspect: tunnel` names its ports.'),
+    .describe(
+      'Absent: every port for a forbid and a quota, else 80 for http and 443 for https; a rule with `inspect: tunnel` names its ports.',
+    ),
   methods: z
     .array(z.string().regex(/^[A-Z][A-Z-]{0,31}$/, 'an HTTP method in upper case'))
     .min(1)
@@ -117,13 +129,43 @@ const hold = z.strictObject({
   approvers: name.describe('The approver group that decides.'),
   wait: duration(0, limits.holdWaitMsMax)
     .prefault('30s')
-    .describe('How long the connection waits before the caller is told to retry. `0s`: at once.'),
+    .describe(
+      `How long the connection waits before the caller is told to retry. \`0s\`: at once. At most ${durationText(limits.holdWaitMsMax)}.`,
+    ),
   timeout: duration(1_000, limits.holdTimeoutMsMax)
     .prefault('1h')
-    .describe('When nobody has decided by then, the hold times out.'),
+    .describe(
+      `When nobody has decided by then, the hold times out. From 1s to ${durationText(limits.holdTimeoutMsMax)}.`,
+    ),
   on_timeout: z.enum(['deny']).default('deny').describe('A time-out is its own outcome, never an approval.'),
   reason: z.string().max(1_000).optional().describe('Told to the caller and the approver.'),
 });
+
+/** What the fields of one rule must agree on. Tolerates any value: it also runs where fields are missing or wrong. */
+function ruleIssues(rule: unknown, add: (path: string[], message: string) => void): void {
+  if (typeof rule !== 'object' || rule === null || Array.isArray(rule)) return;
+  const has = (value: object, key: string): boolean =>
+    Object.hasOwn(value, key) && Reflect.get(value, key) !== undefined;
+  const outcomes = ['forbid', 'hold', 'allow'].filter((key) => has(rule, key));
+  if (outcomes.length !== 1)
+    add(
+      [],
+      `expected exactly one of forbid, hold, allow; found ${outcomes.length === 0 ? 'none' : outcomes.join(' and ')}`,
+    );
+  const to: unknown = Reflect.get(rule, 'to');
+  if (typeof to !== 'object' || to === null) return;
+  const inspect: unknown = Reflect.get(to, 'inspect');
+  if (inspect !== 'sni' && inspect !== 'tunnel') return;
+  for (const field of ['methods', 'paths', 'mcp'].filter((key) => has(to, key)))
+    add(
+      ['to', field],
+      `\`inspect: ${inspect}\` passes bytes unread, so ${field} cannot be checked; use \`inspect: tls\` or remove ${field}`,
+    );
+  if (has(rule, 'hold'))
+    add(['hold'], `a hold needs the request, which \`inspect: ${inspect}\` does not read`);
+  if (inspect === 'tunnel' && !has(to, 'ports'))
+    add(['to', 'ports'], '`inspect: tunnel` needs the ports it is for');
+}
 
 const rule = z
   .strictObject({
@@ -142,50 +184,24 @@ const rule = z
       .optional()
       .describe('A CEL condition, compiled and type-checked at load.'),
     forbid: z
-      .strictObject({ reason: z.string().max(1_000).optional() })
+      .strictObject({ reason: z.string().max(1_000).optional().describe('Told to the caller.') })
       .optional()
       .describe('Refuse, whatever else allows.'),
     hold: hold.optional().describe('Ask a person.'),
-    allow: z
-      .strictObject({ secret: name.optional().describe('Name of the secret that is put into the call.') })
-      .optional()
-      .describe('Let it pass.'),
+    allow: z.strictObject({}).optional().describe('Let it pass.'),
     mode: z
       .enum(['enforce', 'shadow'])
       .default('enforce')
       .describe('`shadow`: recorded in each decision, without effect.'),
   })
-  .superRefine((value, context) => {
-    const outcomes = (['forbid', 'hold', 'allow'] as const).filter((key) => value[key] !== undefined);
-    if (outcomes.length !== 1)
-      context.addIssue({
-        code: 'custom',
-        message: `exactly one of forbid, hold, allow; found ${outcomes.length === 0 ? 'none' : outcomes.join(' and ')}`,
-      });
-    const inspect = value.to.inspect;
-    if (inspect !== 'tls') {
-      for (const field of ['methods', 'paths', 'mcp'] as const) {
-        if (value.to[field] !== undefined)
-          context.addIssue({
-            code: 'custom',
-            path: ['to', field],
-            message: `\`inspect: ${inspect}\` passes bytes unread, so ${field} cannot be checked; use \`inspect: tls\` or remove ${field}`,
-          });
-      }
-      if (value.hold !== undefined)
-        context.addIssue({
-          code: 'custom',
-          path: ['hold'],
-          message: `a hold needs the request, which \`inspect: ${inspect}\` does not read`,
-        });
-    }
-    if (inspect === 'tunnel' && value.to.ports === undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['to', 'ports'],
-        message: '`inspect: tunnel` needs the ports it is for',
-      });
-  });
+  // `when`: also where other fields are wrong, so that one reading of the file tells everything.
+  .superRefine(
+    (value, context) =>
+      ruleIssues(value, (path, message) => context.addIssue({ code: 'custom', path, message })),
+    {
+      when: () => true,
+    },
+  );
 
 const quota = z.strictObject({
   name: name.describe('Unique; told when it is used up.'),
@@ -213,7 +229,7 @@ const quota = z.strictObject({
     .describe('Who shares one count: calls equal in all of these. `[]`: everyone.'),
   limit: z.int().min(0).max(limits.quotaLimitMax).describe('Calls in any window of this length.'),
   window: duration(limits.quotaWindowMsMin, limits.quotaWindowMsMax).describe(
-    'Length of the sliding window.',
+    `Length of the sliding window, from ${durationText(limits.quotaWindowMsMin)} to ${durationText(limits.quotaWindowMsMax)}.`,
   ),
   kind: z
     .enum(['quota', 'rate'])
@@ -244,7 +260,15 @@ export const policySchema = z.strictObject({
     .record(
       z.string().regex(/^\/[a-z0-9][a-z0-9-]{0,62}$/, 'one path segment such as /openai'),
       z.strictObject({
-        upstream: z.url({ protocol: /^https?$/ }).describe('Base URL that the rest of the path is added to.'),
+        upstream: z
+          .string()
+          .max(2_048)
+          .regex(
+            /^https?:\/\/[^\s/?#@\\]+(\/[^\s?#\\]*)?$/,
+            'an http or https URL without user, query or fragment',
+          )
+          .refine((url) => URL.canParse(url), 'expected a URL with a valid host and port')
+          .describe('Base URL that the rest of the path is added to.'),
       }),
     )
     .default({})
@@ -254,14 +278,14 @@ export const policySchema = z.strictObject({
   rules: z
     .array(rule)
     .max(limits.policyRulesMax)
-    .default([])
+    .prefault([])
     .describe(
       'The strongest outcome of all matching rules wins: forbid, then hold, then allow. Order never matters. Nothing matching is a denial.',
     ),
   quotas: z
     .array(quota)
     .max(limits.policyQuotasMax)
-    .default([])
+    .prefault([])
     .describe('Counted on top of any allow or approval.'),
   approvers: z.record(name, approvers).default({}).describe('Groups of people who decide holds.'),
 });

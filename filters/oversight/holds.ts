@@ -4,7 +4,7 @@
  *
  *   Pending ──approve──▶ Approved ──consume──▶ Released ──settle──▶ Sent | NotSent
  *      │ ├──deny────▶ Denied          (Released at a start without an answer on record ▶ Unknown ──settle──▶ …)
- *      │ └──cancel──▶ Cancelled
+ *      │ └──cancel──▶ Cancelled      (an Approved one may be cancelled too, until it is consumed)
  *      └──time──────▶ TimedOut
  */
 import type { AgentName, Digest, HoldId, PolicyVersion, RuleName, SpiffeId } from '../common/brand.ts';
@@ -55,13 +55,28 @@ export type Hold = Readonly<{
   approvals: readonly Approval[];
   decidedBy: string;
   note: string;
+  /** Who said whether it was sent; empty before that. */
+  settledBy?: string;
 }>;
 
 export type NewHold = Omit<
   Hold,
-  'id' | 'state' | 'createdAt' | 'createdMs' | 'expiresMs' | 'decidedMs' | 'approvals' | 'decidedBy' | 'note'
+  | 'id'
+  | 'state'
+  | 'createdAt'
+  | 'createdMs'
+  | 'expiresMs'
+  | 'decidedMs'
+  | 'approvals'
+  | 'decidedBy'
+  | 'note'
+  | 'settledBy'
 > &
-  Readonly<{ timeoutMs: number }>;
+  Readonly<{
+    timeoutMs: number;
+    /** Nobody decides a hold of an agent that runs under their own name. Absent: true. */
+    notRequester?: boolean;
+  }>;
 
 export type HoldFilter = Readonly<{
   states?: readonly HoldState[];
@@ -76,7 +91,10 @@ export type HoldFilter = Readonly<{
  * All methods throw SallyportError: HoldNotFound, HoldNotPending, HoldLimitReached, ApproverNotAllowed, StateUnavailable.
  */
 export interface HoldStore {
-  /** Opens a hold, or returns the open (Pending or Approved) one of the same agent, rule and digest. */
+  /**
+   * Opens a hold, or returns the open (Pending or Approved) one of the same agent, rule and digest. An open one
+   * that an earlier text of the rule opened can never be used again, so it is Cancelled and a new one opened.
+   */
   open(hold: NewHold): Hold;
   get(id: HoldId): Hold | undefined;
   /** The newest hold of this agent and digest that a repeat of the request meets: Pending, Approved, Denied, TimedOut, Cancelled or Unknown. */
@@ -85,6 +103,7 @@ export interface HoldStore {
   /** Adds one member's approval; the hold is Approved once `quorum` different members did. */
   approve(id: HoldId, by: string, note: string): Hold;
   deny(id: HoldId, by: string, note: string): Hold;
+  /** Pending or Approved → Cancelled. */
   cancel(id: HoldId, by: string, note: string): Hold;
   /** Approved → Released: this request may go out, once. False where somebody else consumed it. */
   consume(id: HoldId): boolean;

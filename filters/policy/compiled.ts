@@ -32,7 +32,7 @@ export type Verdict =
         timeoutMs: number;
         internal: boolean;
       }>)
-  | (Decided & Readonly<{ kind: 'allow'; internal: boolean; secret: string | undefined }>)
+  | (Decided & Readonly<{ kind: 'allow'; internal: boolean }>)
   /** Nothing matched. */
   | Readonly<{ kind: 'none'; shadow: readonly ShadowOutcome[] }>;
 
@@ -43,7 +43,7 @@ export type ConnectVerdict =
   /** Only unread rules match: the verdict is the whole decision. */
   | Readonly<{ kind: 'unread'; inspect: 'sni' | 'tunnel'; verdict: Extract<Verdict, { kind: 'allow' }> }>
   | Readonly<{ kind: 'forbid'; verdict: Extract<Verdict, { kind: 'forbid' }> }>
-  | Readonly<{ kind: 'none' }>;
+  | Readonly<{ kind: 'none'; shadow: readonly ShadowOutcome[] }>;
 
 /** Why one rule did or did not decide: `sallyport explain`. */
 export type Explained = Readonly<{

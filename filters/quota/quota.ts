@@ -16,7 +16,8 @@ export type Debit = Readonly<{
 }>;
 
 export type DebitResult =
-  | Readonly<{ ok: true; states: readonly QuotaState[] }>
+  /** `atMs` is the store's own time of the debit: a refund names it, so that the right slot gets the call back. */
+  | Readonly<{ ok: true; states: readonly QuotaState[]; atMs: number }>
   /** The first quota that has no room; nothing was taken from any. */
   | Readonly<{ ok: false; debit: Debit; state: QuotaState; retryAfterMs: number }>;
 
@@ -25,11 +26,14 @@ export type DebitResult =
  * concurrency, and across a restart or kill of the process (what a kill forfeits is at most the prepaid slice).
  */
 export interface QuotaStore {
-  /** Takes one call from every debit, or none. Synchronous: two callers never pass each other. Throws StateUnavailable. */
+  /** Takes one call from every debit, or none. Synchronous: two callers never pass each other. Throws StateUnavailable, Overloaded. */
   debit(debits: readonly Debit[]): DebitResult;
   /** State without taking anything. */
   peek(debit: Debit): QuotaState;
-  /** Gives one call back to each (the request provably never left). */
-  refund(debits: readonly Debit[]): void;
+  /**
+   * Gives one call back to each (the request provably never left), where it is still counted. `atMs` is the
+   * result's: given back to any other time, a later call would leave the window too early.
+   */
+  refund(debits: readonly Debit[], atMs: number): void;
   close(): void;
 }

@@ -1,0 +1,78 @@
+/** What every bench prints: figures, bars, machine; a table and a plot for people, one JSON line for programs. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { arch, cpus, release, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+
+export type Figures = Readonly<Record<string, number>>;
+/** A bar a figure has to meet. */
+export type Bar = Readonly<{ figure: string; at: 'most' | 'least'; value: number }>;
+/** `say` tells progress on stderr. */
+export type Bench = Readonly<{
+  about: string;
+  bars: readonly Bar[];
+  run: (say: (line: string) => void) => Promise<Figures>;
+}>;
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+};
+
+const meets = (bar: Bar, value: number | undefined): boolean =>
+  value !== undefined && (bar.at === 'most' ? value <= bar.value : value >= bar.value);
+
+/** Runs one bench and prints it. Returns whether every bar was met. */
+export async function run(name: string, bench: Bench, json: boolean): Promise<boolean> {
+  const say = (line: string): void => void process.stderr.write(`bench ${name}: ${line}\n`);
+  say(bench.about);
+  const figures = await bench.run(say);
+  const machine = {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memory_gib: Math.round(totalmem() / 2 ** 30),
+    arch: arch(),
+    kernel: release(),
+    node: process.versions.node,
+  };
+  const missed = bench.bars.filter((bar) => !meets(bar, figures[bar.figure]));
+  if (json) {
+    process.stdout.write(
+      `${JSON.stringify({ bench: name, figures, bars_missed: missed.map((bar) => bar.figure), machine })}\n`,
+    );
+    return missed.length === 0;
+  }
+  const width = Math.max(...Object.keys(figures).map((figure) => figure.length));
+  for (const [figure, value] of Object.entries(figures)) {
+    const bar = bench.bars.find((one) => one.figure === figure);
+    const told =
+      bar === undefined ? '' : `  bar: at ${bar.at} ${bar.value}${missed.includes(bar) ? '  MISSED' : ''}`;
+    process.stdout.write(`${figure.padEnd(width)}  ${Number(value.toPrecision(4))}${told}\n`);
+  }
+  process.stdout.write(
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memory_gib} GiB, Node ${machine.node}\n`,
+  );
+  const file = join(dirname(import.meta.dirname), 'bench', 'report', `${name}.svg`);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, plot(name, figures, bench.bars));
+  process.stdout.write(`plot: ${file}\n`);
+  return missed.length === 0;
+}
+
+/** One horizontal bar a figure, each on its own scale, with its bar as a line. */
+function plot(name: string, figures: Figures, bars: readonly Bar[]): string {
+  const rows = Object.entries(figures);
+  const rowHeight = 34;
+  const height = 48 + rows.length * rowHeight;
+  const parts = rows.map(([figure, value], index) => {
+    const bar = bars.find((one) => one.figure === figure);
+    const scale = 320 / Math.max(value, bar?.value ?? 0, Number.MIN_VALUE);
+    const y = 40 + index * rowHeight;
+    const colour = bar === undefined ? '#7a8699' : meets(bar, value) ? '#2e7d5b' : '#b3372f';
+    const line =
+      bar === undefined
+        ? ''
+        : `<line x1="${220 + bar.value * scale}" x2="${220 + bar.value * scale}" y1="${y - 4}" y2="${y + 20}" stroke="#222" stroke-dasharray="3 2"/>`;
+    return `<text x="210" y="${y + 13}" text-anchor="end">${figure}</text><rect x="220" y="${y}" width="${Math.max(1, value * scale)}" height="16" rx="2" fill="${colour}"/>${line}<text x="${228 + Math.max(value, bar?.value ?? 0) * scale}" y="${y + 13}">${Number(value.toPrecision(4))}</text>`;
+  });
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="640" height="${height}" font-family="sans-serif" font-size="12"><rect width="640" height="${height}" fill="#fff"/><text x="16" y="22" font-size="15" font-weight="bold">bench ${name}</text>${parts.join('')}</svg>\n`;
+}

@@ -1,0 +1,300 @@
+/**
+ * One check, in call order: identify → canonicalise → match → gather → decide → commit.
+ * Matching is pure and comes before any name is looked up, so that a refused name never reaches a resolver.
+ * From the last `await` on, everything is synchronous: two callers never pass each other on a quota or a hold.
+ */
+import type { Logger } from 'pino';
+import { errors, SallyportError, toSallyportError } from '../config/errors.ts';
+import { limits } from '../config/limits.ts';
+import type { PolicyVersion } from '../filters/common/brand.ts';
+import type { Ids } from '../filters/common/ids.ts';
+import type { Journal } from '../filters/common/journal.ts';
+import type { Clock } from '../filters/common/time.ts';
+import type { Allow, Decision, DecisionHead } from '../filters/decision.ts';
+import { assertAgreement } from '../filters/egress/agreement.ts';
+import { canonicalDestination } from '../filters/egress/canonical.ts';
+import type { Resolver } from '../filters/egress/resolver.ts';
+import type { Agent, Call, Destination } from '../filters/facts.ts';
+import { delegationChain } from '../filters/identity/chain.ts';
+import { identify } from '../filters/identity/identify.ts';
+import type { UnixUsers } from '../filters/identity/unix-users.ts';
+import type { HoldStore } from '../filters/oversight/holds.ts';
+import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import type { Debit, QuotaStore } from '../filters/quota/quota.ts';
+import type { Checker } from './checker.ts';
+import { type Draft, denial, type Progress } from './draft.ts';
+import { createOversight, type Oversight } from './oversight.ts';
+import { decisionRecord } from './record.ts';
+
+export type CheckerDeps = Readonly<{
+  /** The snapshot that holds now; read once per check. */
+  policy: () => CompiledPolicy;
+  /** Name of the pod's one agent, or empty. */
+  podAgent: string;
+  /** Retry-After of a pending hold, in milliseconds. */
+  holdRetryAfterMs: number;
+  clock: Clock;
+  ids: Ids;
+  resolver: Resolver;
+  users: UnixUsers;
+  quota: QuotaStore;
+  holds: HoldStore;
+  journal: Journal;
+  log: Logger;
+  /** Told after each decision is written; must not throw. */
+  onDecision?: (decision: Decision, call: Call, durationUs: number) => void;
+}>;
+
+export function createChecker(deps: CheckerDeps): Checker {
+  const paid = new WeakMap<Decision, Payment>();
+  const oversight = createOversight(deps);
+  let running = 0;
+
+  const head = (progress: Progress): DecisionHead => ({
+    id: deps.ids.decision(),
+    at: deps.clock.now(),
+    policyVersion: progress.policy.version as PolicyVersion,
+    rule:
+      progress.verdict !== undefined && progress.verdict.kind !== 'none' ? progress.verdict.rule : undefined,
+    agent: progress.agent,
+    chain: progress.agent === undefined ? [] : delegationChain(progress.agent),
+    destination: progress.destination,
+    shadow: progress.verdict?.shadow ?? [],
+    quotas: progress.quotas,
+  });
+
+  /** Writes the decision down, or turns it into the denial that says it could not be. */
+  const commit = (
+    progress: Progress,
+    draft: Draft,
+    payment: Payment | undefined,
+    call: Call,
+    startedMs: number,
+  ): Decision => {
+    const decision: Decision = { ...head(progress), ...draft };
+    const durationUs = (deps.clock.monotonicMs() - startedMs) * 1_000;
+    try {
+      deps.journal.append(decisionRecord(decision, call, durationUs));
+    } catch (thrown) {
+      const failure = toSallyportError(thrown, 'StateUnavailable');
+      deps.log.error(
+        { err: failure, cause: failure.cause, decision: decision.id },
+        'the decision could not be written down',
+      );
+      if (decision.kind === 'Allow') undo(decision, payment);
+      return { ...head(progress), ...denial(failure) };
+    }
+    if (payment !== undefined) paid.set(decision, payment);
+    deps.onDecision?.(decision, call, durationUs);
+    return decision;
+  };
+
+  const undo = (decision: Allow, payment: Payment | undefined): void => {
+    if (payment !== undefined) deps.quota.refund(payment.debits, payment.atMs);
+    if (decision.hold !== undefined) deps.holds.settle(decision.hold, 'NotSent', 'sidecar');
+  };
+
+  const check = async (call: Call, signal: AbortSignal): Promise<Decision> => {
+    const startedMs = deps.clock.monotonicMs();
+    const progress: Progress = {
+      policy: deps.policy(),
+      agent: undefined,
+      destination: undefined,
+      verdict: undefined,
+      quotas: [],
+    };
+    if (running >= limits.checksConcurrentMax) {
+      return commit(
+        progress,
+        denial(
+          new SallyportError(
+            'Overloaded',
+            `${running} checks are running, the limit is ${limits.checksConcurrentMax}`,
+          ),
+        ),
+        undefined,
+        call,
+        startedMs,
+      );
+    }
+    running += 1;
+    try {
+      const { draft, payment } = await decide(deps, oversight, progress, call, signal);
+      return commit(progress, draft, payment, call, startedMs);
+    } catch (thrown) {
+      const failure = toSallyportError(thrown);
+      if (!(thrown instanceof SallyportError)) deps.log.error({ err: thrown }, 'a check failed');
+      else if (failure.cause !== undefined)
+        deps.log.warn({ code: failure.code, cause: failure.cause }, failure.message);
+      return commit(progress, denial(failure), undefined, call, startedMs);
+    } finally {
+      running -= 1;
+    }
+  };
+
+  return {
+    check,
+    settle: (decision, outcome) => {
+      const payment = paid.get(decision);
+      paid.delete(decision);
+      if (outcome === 'NotSent' && payment !== undefined) deps.quota.refund(payment.debits, payment.atMs);
+      if (decision.kind === 'Allow' && decision.hold !== undefined)
+        deps.holds.settle(decision.hold, outcome, 'data plane');
+    },
+  };
+}
+
+/** What was taken for a call, so that it can be given back where the call never left. */
+type Payment = Readonly<{ debits: readonly Debit[]; atMs: number }>;
+
+type Decided = Readonly<{ draft: Draft; payment: Payment | undefined }>;
+
+async function decide(
+  deps: CheckerDeps,
+  oversight: Oversight,
+  progress: Progress,
+  call: Call,
+  signal: AbortSignal,
+): Promise<Decided> {
+  const { policy } = progress;
+  const agent = identify(call, policy, { podAgent: deps.podAgent, users: deps.users });
+  progress.agent = agent;
+  const destination = canonicalDestination(call);
+  progress.destination = destination;
+  assertAgreement(call, destination);
+
+  if (call.stage !== 'request') return decideTunnel(deps, progress, call, agent, destination);
+
+  const verdict = policy.evaluate(factsOf(deps, call, agent, destination));
+  progress.verdict = verdict;
+  switch (verdict.kind) {
+    case 'none':
+      return refused(unmatched(call));
+    case 'forbid':
+      return refused(new SallyportError('Forbidden', verdict.reason));
+    case 'allow': {
+      const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal);
+      return pay(
+        deps,
+        progress,
+        policy.debits(factsOf(deps, call, agent, destination), verdict.rule),
+        () => ({
+          kind: 'Allow',
+          inspect: 'tls',
+          pin,
+          hold: undefined,
+        }),
+      );
+    }
+    case 'hold': {
+      const held = await oversight(progress, verdict, call, agent, destination, signal);
+      if (held.kind !== 'release') return { draft: held.draft, payment: undefined };
+      const now = deps.policy();
+      return pay(deps, progress, now.debits(factsOf(deps, call, agent, destination), verdict.rule), () => {
+        if (!deps.holds.consume(held.hold))
+          return oversight.again(verdict, call, agent, destination, progress);
+        return { kind: 'Allow', inspect: 'tls', pin: held.pin, hold: held.hold };
+      });
+    }
+  }
+}
+
+/** A CONNECT, or the first bytes of a tunnel that is passed unread. */
+async function decideTunnel(
+  deps: CheckerDeps,
+  progress: Progress,
+  call: Call,
+  agent: Agent,
+  destination: Destination,
+): Promise<Decided> {
+  const { policy } = progress;
+  const verdict = policy.connect(agent, destination, deps.clock.wallMs());
+  switch (verdict.kind) {
+    case 'none':
+      return refused(unmatched(call));
+    case 'forbid':
+      progress.verdict = verdict.verdict;
+      return refused(new SallyportError('Forbidden', verdict.verdict.reason));
+    case 'intercept':
+      if (call.stage === 'tunnel')
+        return refused(
+          new SallyportError(
+            'ProtocolNotAllowed',
+            `${destination.host}:${destination.port} may not be passed unread any more`,
+          ),
+        );
+      return {
+        draft: { kind: 'Allow', inspect: 'tls', pin: undefined, hold: undefined },
+        payment: undefined,
+      };
+    case 'unread': {
+      progress.verdict = verdict.verdict;
+      const pin = await deps.resolver.pin(destination.host, destination.port, verdict.verdict.internal);
+      const allow: Draft = {
+        kind: 'Allow',
+        inspect: verdict.inspect,
+        pin,
+        hold: undefined,
+      };
+      // The CONNECT paid for the tunnel; its first bytes are only compared with it.
+      if (call.stage === 'tunnel') return { draft: allow, payment: undefined };
+      const facts = factsOf(deps, call, agent, destination);
+      return pay(deps, progress, policy.debits(facts, verdict.verdict.rule), () => allow);
+    }
+  }
+}
+
+/** Takes the debits and then makes the draft; both without an `await` between. A draft that is no Allow pays nothing. */
+function pay(deps: CheckerDeps, progress: Progress, debits: readonly Debit[], make: () => Draft): Decided {
+  let payment: Payment | undefined;
+  if (debits.length > 0) {
+    const result = deps.quota.debit(debits);
+    if (!result.ok) {
+      progress.quotas = [result.state];
+      const { debit, state, retryAfterMs } = result;
+      if (debit.kind === 'rate')
+        return {
+          draft: { kind: 'RateLimited', quota: debit.quota, retry_after: retryAfterMs },
+          payment: undefined,
+        };
+      return {
+        draft: {
+          kind: 'QuotaExceeded',
+          quota: debit.quota,
+          limit: state.limit,
+          used: state.used,
+          reset_at: Math.ceil(deps.clock.wallMs() + state.resetMs),
+          retryAfterMs,
+        },
+        payment: undefined,
+      };
+    }
+    progress.quotas = result.states;
+    payment = { debits, atMs: result.atMs };
+  }
+  let draft: Draft | undefined;
+  try {
+    draft = make();
+  } finally {
+    if (draft?.kind !== 'Allow' && payment !== undefined) deps.quota.refund(payment.debits, payment.atMs);
+  }
+  return { draft, payment: draft.kind === 'Allow' ? payment : undefined };
+}
+
+const factsOf = (deps: CheckerDeps, call: Call, agent: Agent, destination: Destination) => ({
+  agent,
+  destination,
+  headers: call.headers,
+  body: call.body,
+  nowMs: deps.clock.wallMs(),
+});
+
+/** Why nothing matched, as closely as it can be told. */
+function unmatched(call: Call): SallyportError {
+  if (call.mcp.kind === 'invalid') return new SallyportError('McpInvalid', call.mcp.reason);
+  if (call.body.kind === 'too-large')
+    return new SallyportError('RequestTooLarge', `the body is larger than ${call.body.limitBytes} bytes`);
+  return new SallyportError('EgressDenied', errors.EgressDenied.title);
+}
+
+const refused = (failure: SallyportError): Decided => ({ draft: denial(failure), payment: undefined });

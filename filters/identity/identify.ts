@@ -1,0 +1,115 @@
+/**
+ * Who calls. The strongest proof that is there decides alone: a proof that is there and wrong is a denial,
+ * never a reason to try a weaker one.
+ */
+import { LRUCache } from 'lru-cache';
+import { SallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
+import type { Agent, Call } from '../facts.ts';
+import type { CompiledPolicy } from '../policy/compiled.ts';
+import { readCredential } from './credential.ts';
+import type { UnixUsers } from './unix-users.ts';
+
+export type IdentifyOptions = Readonly<{
+  /** Name of the agent that every connection of this pod is unless something stronger says otherwise; or empty. */
+  podAgent: string;
+  users: UnixUsers;
+}>;
+
+/** What identity asks of a policy. */
+export type KnownAgents = Pick<
+  CompiledPolicy,
+  'agent' | 'agentByUser' | 'agentBySpiffeId' | 'credentialMatches' | 'usesUnixUsers'
+>;
+
+type Known = Omit<Agent, 'by'>;
+
+/** Order: CONNECT around the request, client certificate, proxy credential, Unix user, pod. @throws InvalidAgent. */
+export function identify(call: Call, policy: KnownAgents, options: IdentifyOptions): Agent {
+  return (
+    byTunnel(call, policy) ??
+    byCertificate(call, policy) ??
+    byCredential(call, policy) ??
+    byUserOrPod(call, policy, options)
+  );
+}
+
+/**
+ * Inside a tunnel the agent is the one that the CONNECT check found; what the request inside carries is meant
+ * for the destination. A tunnel without an agent is refused rather than asked again by weaker means.
+ */
+function byTunnel({ connection }: Call, policy: KnownAgents): Agent | undefined {
+  if (connection.tunnelAgent === '' && connection.tunnelAuthority === '') return undefined;
+  if (connection.tunnelAgent === '') return unknown('the CONNECT around this request found no agent');
+  return known(
+    policy.agent(connection.tunnelAgent),
+    'tunnel',
+    'the agent of this tunnel is not in the policy that holds now',
+  );
+}
+
+function byCertificate({ connection }: Call, policy: KnownAgents): Agent | undefined {
+  if (connection.peerSpiffeId === '') return undefined;
+  return known(
+    policy.agentBySpiffeId(connection.peerSpiffeId),
+    'certificate',
+    'the SPIFFE ID of the client certificate is not in the policy',
+  );
+}
+
+function byCredential(call: Call, policy: KnownAgents): Agent | undefined {
+  const header = call.headers['proxy-authorization'];
+  if (header === undefined) return undefined;
+  const credential = readCredential(header);
+  if (credential.kind === 'invalid') return unknown(credential.reason);
+  const agent = policy.agent(credential.name);
+  const matches = agent !== undefined && policy.credentialMatches(agent.name, credential.passwordSha256);
+  // One message for an unknown name and a wrong password; neither is repeated.
+  return known(matches ? agent : undefined, 'credential', 'the proxy credential is not one of the policy');
+}
+
+function byUserOrPod(call: Call, policy: KnownAgents, options: IdentifyOptions): Agent {
+  const tried = ['no client certificate', 'no proxy credential'];
+  if (policy.usesUnixUsers) {
+    const uid = userOf(call, options.users);
+    // Without an answer the peer may be a user that the policy names, so the pod's agent would be a guess.
+    if (uid === undefined) return unknown(`${tried.join(', ')}, and the peer’s Unix user could not be found`);
+    const agent = policy.agentByUser(uid);
+    if (agent !== undefined) return { ...agent, by: 'user' };
+    tried.push(`Unix user ${uid} is not in the policy`);
+  } else tried.push('the policy names no Unix user');
+  if (options.podAgent === '') return unknown(`${tried.join(', ')}, and this pod has no agent of its own`);
+  return known(
+    policy.agent(options.podAgent),
+    'pod',
+    `${tried.join(', ')}, and the pod’s agent is not in it`,
+  );
+}
+
+/** One cache for each source of users, so that the process's own lives as long as it does. */
+const usersByConnection = new WeakMap<UnixUsers, LRUCache<string, number>>();
+
+function userOf({ connection, via }: Call, users: UnixUsers): number | undefined {
+  const { connectionId, sourceAddress, sourcePort } = connection;
+  if (connectionId === '') return users.uidOf(sourceAddress, sourcePort);
+  let cache = usersByConnection.get(users);
+  if (cache === undefined) {
+    cache = new LRUCache({ max: limits.connectionUsersMax });
+    usersByConnection.set(users, cache);
+  }
+  // Ids begin anew when a data plane restarts; the peer's address makes a stale entry miss.
+  const key = `${via} ${connectionId} ${sourceAddress} ${sourcePort}`;
+  const cached = cache.get(key);
+  if (cached !== undefined) return cached;
+  const uid = users.uidOf(sourceAddress, sourcePort);
+  if (uid !== undefined) cache.set(key, uid);
+  return uid;
+}
+
+function known(agent: Known | undefined, by: Agent['by'], otherwise: string): Agent {
+  return agent === undefined ? unknown(otherwise) : { ...agent, by };
+}
+
+function unknown(tried: string): never {
+  throw new SallyportError('InvalidAgent', tried);
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env node
+// Runs on any Node from 18 on, with nothing installed: installs what is missing, says what and why, then
+// hands over to the project's own Node 26.
+//   npm start                     the sidecar with the example policy
+//   npm start -- run -- CMD …     a command as the agent behind the sidecar
+//   npm test [-- FILTER …]        the gate, or only the tests whose path contains FILTER
+//   npm run check|bench|docs      format, lint and types; benchmarks; generated documents
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const [, , command = 'start', ...args] = process.argv;
+
+const say = (line) => process.stderr.write(`${line}\n`);
+
+/** Ends this process with the child's status, or its signal as 128 + n. */
+function finish(result) {
+  if (result.error) {
+    say(`sallyport: ${result.error.message}`);
+    process.exit(1);
+  }
+  process.exit(result.status ?? 128 + 15);
+}
+
+function installDependencies() {
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  const marker = join(root, 'node_modules', '.sallyport-lock');
+  if (existsSync(marker) && readFileSync(marker, 'utf8') === lock) return;
+  say('setup: installing the packages of package-lock.json (Node 26 among them); once per checkout');
+  const started = Date.now();
+  // Not `npm ci`: it refuses a lock file without the packages of other platforms, which some registries do not carry.
+  // Versions and digests come from the lock file here too; no package needs an install script.
+  const args = ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
+  const result = spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2] });
+  if (result.error || result.status !== 0) {
+    say(
+      'setup: npm install failed; its messages are above. Check the network or the registry setting of npm, then try again.',
+    );
+    process.exit(1);
+  }
+  writeFileSync(marker, lock);
+  say(`setup: packages installed in ${Math.round((Date.now() - started) / 1000)} s`);
+}
+
+function projectNode() {
+  const own = join(root, 'node_modules', `node-linux-${process.arch}`, 'bin', 'node');
+  if (existsSync(own)) return own;
+  if (Number(process.versions.node.split('.')[0]) >= 26) return process.execPath;
+  say(
+    `setup: there is no Node 26 package for ${process.platform}-${process.arch}; install Node 26 or later and try again`,
+  );
+  return process.exit(1);
+}
+
+installDependencies();
+const node = projectNode();
+const env = {
+  ...process.env,
+  PATH: `${dirname(node)}:${join(root, 'node_modules', '.bin')}:${process.env.PATH ?? ''}`,
+};
+const cwd = command === 'start' ? process.cwd() : root;
+const whole = ['--help', '-h', '--version', '-V'];
+const startsSidecar = args.length === 0 || (args[0].startsWith('-') && !whole.includes(args[0]));
+const entry = {
+  start: ['sidecar/cli/main.ts', ...(startsSidecar ? ['start'] : [])],
+  test: ['scripts/gate.ts', 'test'],
+  check: ['scripts/gate.ts', 'check'],
+  bench: ['bench/main.ts'],
+  docs: ['scripts/docs.ts'],
+  pack: ['scripts/pack.ts'],
+}[command];
+if (entry === undefined) {
+  say(`bootstrap: unknown command ${command}; known are start, test, check, bench, docs, pack`);
+  process.exit(2);
+}
+const [script, ...first] = entry;
+finish(spawnSync(node, [join(root, script), ...first, ...args], { cwd, env, stdio: 'inherit' }));

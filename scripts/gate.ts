@@ -1,0 +1,84 @@
+/**
+ * The gate: format and lint, types, generated documents, dependency audit, then every test with coverage.
+ * `gate.ts check` stops before the tests; `gate.ts test FILTER…` runs only the tests whose path contains FILTER.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { prepareMachine } from './machine.ts';
+
+const root = dirname(import.meta.dirname);
+const [mode = 'test', ...filters] = process.argv.slice(2);
+const bin = (name: string): string => join(root, 'node_modules', '.bin', name);
+const say = (line: string): void => void process.stderr.write(`${line}\n`);
+
+type Step = Readonly<{ name: string; command: string; args: readonly string[] }>;
+
+function run(step: Step): boolean {
+  const started = Date.now();
+  say(`gate: ${step.name}`);
+  const result = spawnSync(step.command, step.args, { cwd: root, stdio: ['ignore', 2, 2] });
+  const ok = result.error === undefined && result.status === 0;
+  say(`gate: ${step.name} ${ok ? 'passed' : 'FAILED'} in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+  return ok;
+}
+
+const steps: readonly Step[] = [
+  { name: 'format and lint (biome)', command: bin('biome'), args: ['ci', '--error-on-warnings', '.'] },
+  { name: 'types (tsc)', command: bin('tsc'), args: ['--pretty', 'false'] },
+  {
+    name: 'generated documents',
+    command: process.execPath,
+    args: [join(root, 'scripts', 'docs.ts'), '--check'],
+  },
+  { name: 'dependency audit', command: process.execPath, args: [join(root, 'scripts', 'audit.ts')] },
+];
+
+/** Runs vitest and returns its counts. */
+function runTests(): Readonly<{ passed: number; failed: number; skipped: number; ok: boolean }> {
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-gate-'));
+  const report = join(folder, 'report.json');
+  try {
+    const coverage = filters.length === 0 ? ['--coverage'] : [];
+    const result = spawnSync(
+      bin('vitest'),
+      [
+        'run',
+        '--reporter=default',
+        '--reporter=json',
+        `--outputFile.json=${report}`,
+        ...coverage,
+        ...filters,
+      ],
+      { cwd: root, stdio: ['ignore', 2, 2] },
+    );
+    const counts = JSON.parse(readFileSync(report, 'utf8')) as Readonly<Record<string, number>>;
+    return {
+      passed: counts['numPassedTests'] ?? 0,
+      failed: counts['numFailedTests'] ?? 0,
+      skipped: (counts['numPendingTests'] ?? 0) + (counts['numTodoTests'] ?? 0),
+      ok: result.status === 0,
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (mode !== 'check' && mode !== 'test') {
+  say(`gate: unknown mode ${mode}; known are check and test`);
+  process.exit(2);
+}
+if (filters.length === 0) {
+  const failed = steps.filter((step) => !run(step)).map((step) => step.name);
+  if (failed.length > 0) {
+    say(`gate: failed: ${failed.join(', ')}`);
+    process.exit(1);
+  }
+}
+if (mode === 'test') {
+  await prepareMachine(say);
+  const { passed, failed, skipped, ok } = runTests();
+  process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
+  process.exit(ok && passed > 0 ? 0 : 1);
+}

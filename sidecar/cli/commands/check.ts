@@ -1,0 +1,119 @@
+/** `sallyport check` and `sallyport test`: without a sidecar, and without touching its state. */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { limits } from '../../../config/limits.ts';
+import { formatIssue, type Issue, type Result } from '../../../config/policy/issue.ts';
+import { parsePolicy } from '../../../config/policy/parse.ts';
+import { parseCases, runCases } from '../../../filters/policy/cases.ts';
+import { compilePolicy } from '../../../filters/policy/compile.ts';
+import type { CompiledPolicy } from '../../../filters/policy/compiled.ts';
+import { described } from '../../explain.ts';
+import { userLookup } from '../../policy.ts';
+import { CommandFailure, exitCodes, type Output, printableLines } from '../output.ts';
+
+export function readBounded(file: string, what: string, bytesMax: number): string {
+  try {
+    const { size } = statSync(file);
+    if (size > bytesMax)
+      throw new CommandFailure(`${what} ${file} is ${size} bytes, the limit is ${bytesMax}`);
+    return readFileSync(file, 'utf8');
+  } catch (thrown) {
+    if (thrown instanceof CommandFailure) throw thrown;
+    throw new CommandFailure(
+      `${what} ${file} cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
+      'Check the path.',
+      exitCodes.usage,
+    );
+  }
+}
+
+export function compileFile(file: string): Result<CompiledPolicy> {
+  const parsed = parsePolicy(readBounded(file, 'policy', limits.policyBytesMax), file);
+  return parsed.ok ? compilePolicy(parsed.value, userLookup) : parsed;
+}
+
+/** The policy, or a failure that lists everything that is wrong with it. */
+export function validPolicy(file: string): CompiledPolicy {
+  const result = compileFile(file);
+  if (result.ok) return result.value;
+  throw new CommandFailure(
+    result.issues.slice(0, limits.policyErrorsShownMax).map(formatIssue).join('\n'),
+    `Correct ${result.issues.length === 1 ? 'this' : 'these'}; \`sallyport check ${file}\` shows what is left.`,
+  );
+}
+
+function showIssues(issues: readonly Issue[], output: Output): void {
+  for (const issue of issues.slice(0, limits.policyErrorsShownMax))
+    output.line(printableLines(formatIssue(issue)));
+  const more = issues.length - limits.policyErrorsShownMax;
+  output.line(
+    `${issues.length} ${issues.length === 1 ? 'error' : 'errors'}${more > 0 ? `, ${more} not shown` : ''}`,
+  );
+}
+
+export function check(file: string, output: Output): number {
+  const result = compileFile(file);
+  if (!result.ok) {
+    output.value({ ok: false, file, issues: result.issues });
+    showIssues(result.issues, output);
+    return exitCodes.failed;
+  }
+  const { version, source } = result.value;
+  const counts = {
+    agents: Object.keys(source.agents).length,
+    rules: source.rules.length,
+    quotas: source.quotas.length,
+    approvers: Object.keys(source.approvers).length,
+  };
+  output.value({ ok: true, file, version, ...counts });
+  output.line(
+    `${file} is valid: version ${version}, ${counts.agents} agents, ${counts.rules} rules, ${counts.quotas} quotas`,
+  );
+  return exitCodes.ok;
+}
+
+function casesBeside(policy: string): string {
+  const { dir, name, ext } = path.parse(policy);
+  for (const candidate of [`${name}.cases${ext}`, `cases${ext}`]) {
+    const file = path.join(dir, candidate);
+    if (existsSync(file)) return file;
+  }
+  throw new CommandFailure(
+    `there are no cases beside ${policy}`,
+    `Write them to ${path.join(dir, `${name}.cases${ext}`)}, or name the file: sallyport test ${policy} CASES`,
+    exitCodes.usage,
+  );
+}
+
+export function testPolicy(file: string, casesFile: string | undefined, output: Output): number {
+  const policy = validPolicy(file);
+  const from = casesFile ?? casesBeside(file);
+  const cases = parseCases(readBounded(from, 'cases', limits.policyBytesMax), from);
+  if (!cases.ok) {
+    output.value({ ok: false, file: from, issues: cases.issues });
+    showIssues(cases.issues, output);
+    return exitCodes.failed;
+  }
+  const results = runCases(
+    policy,
+    cases.value,
+    Date.now(),
+    // A case names no content type of its own: its body is what an MCP client sends.
+    (method, url, body) =>
+      described(policy, {
+        method,
+        url,
+        headers: { 'content-type': 'application/json' },
+        body: new TextDecoder().decode(body),
+      }).destination,
+  );
+  const failed = results.filter((result) => !result.ok);
+  output.value({ ok: failed.length === 0 && results.length > 0, policy: file, cases: from, results });
+  for (const result of results)
+    output.line(
+      printableLines(`${result.ok ? 'ok  ' : 'FAIL'} ${result.name}${result.ok ? '' : `: ${result.why}`}`),
+    );
+  output.line(`${results.length - failed.length} of ${results.length} cases as expected`);
+  // No case is no proof.
+  return failed.length === 0 && results.length > 0 ? exitCodes.ok : exitCodes.failed;
+}

@@ -1,0 +1,165 @@
+/** `sallyport holds`: what waits for a person, and their word on it. */
+import { userInfo } from 'node:os';
+import path from 'node:path';
+import { z } from 'zod';
+import { printable } from '../../printable.ts';
+import { type AdminClient, adminClient } from '../client.ts';
+import {
+  CommandFailure,
+  createOutput,
+  duration,
+  exitCodes,
+  type Output,
+  printableLines,
+  table,
+} from '../output.ts';
+import type { Flags } from '../program.ts';
+import { commandSettings } from '../settings.ts';
+
+const holdSchema = z.object({
+  id: z.string(),
+  state: z.string(),
+  agent: z.string(),
+  rule: z.string(),
+  approvers: z.string(),
+  quorum: z.int(),
+  reason: z.string(),
+  createdMs: z.number(),
+  expiresMs: z.number(),
+  decidedBy: z.string(),
+  note: z.string(),
+  approvals: z.array(z.object({ by: z.string(), note: z.string() })),
+  request: z.object({
+    method: z.string(),
+    url: z.string(),
+    headers: z.record(z.string(), z.string()),
+    bodyBytes: z.number(),
+    bodyPreview: z.string(),
+    mcp: z.string(),
+  }),
+});
+type ShownHold = z.output<typeof holdSchema>;
+const pageSchema = z.object({ holds: z.array(holdSchema), next: z.string().optional() });
+
+const open = 'Pending,Approved,Escalated,Unknown';
+
+export const clientOf = (flags: Flags): AdminClient =>
+  adminClient(path.join(commandSettings(flags).run_dir, 'admin.sock'));
+
+/** Who decides: the person behind sudo where there is one. */
+const caller = (): string => process.env['SUDO_USER'] ?? userInfo().username;
+
+type ListFlags = Flags & Readonly<{ state?: string; agent?: string; limit: number; before?: string }>;
+
+export async function list(flags: ListFlags): Promise<number> {
+  const output = createOutput(flags.json === true);
+  const query = new URLSearchParams({ limit: String(flags.limit) });
+  if (flags.state !== 'all') query.set('state', flags.state ?? open);
+  if (flags.agent !== undefined) query.set('agent', flags.agent);
+  if (flags.before !== undefined) query.set('before', flags.before);
+  const answer = await clientOf(flags).get(`/v1/holds?${query}`);
+  output.value(answer);
+  const { holds, next } = pageSchema.parse(answer);
+  if (holds.length === 0)
+    output.line(`no hold is ${flags.state === undefined ? 'open' : `in ${flags.state}`}`);
+  else
+    for (const row of table([
+      ['HOLD', 'STATE', 'AGENT', 'RULE', 'EXPIRES', 'REQUEST'],
+      ...holds.map((hold) => [
+        hold.id,
+        hold.state,
+        hold.agent,
+        hold.rule,
+        hold.state === 'Pending' || hold.state === 'Approved'
+          ? `in ${duration(hold.expiresMs - Date.now())}`
+          : '–',
+        printable(`${hold.request.method} ${hold.request.url}`, 120),
+      ]),
+    ]))
+      output.line(row);
+  if (next !== undefined) output.line(`more: sallyport holds list --before ${next}`);
+  return exitCodes.ok;
+}
+
+function showHold(hold: ShownHold, output: Output): void {
+  const { request } = hold;
+  output.line(
+    `${hold.id} is ${hold.state}${hold.decidedBy === '' ? '' : `, by ${printable(hold.decidedBy)}`}`,
+  );
+  if (hold.note !== '') output.line(`note      ${printable(hold.note)}`);
+  output.line(`agent     ${hold.agent}`);
+  output.line(`rule      ${hold.rule}${hold.reason === '' ? '' : ` (${printable(hold.reason)})`}`);
+  output.line(`approvers ${hold.approvers}, ${hold.approvals.length} of ${hold.quorum} approved`);
+  if (hold.state === 'Pending') output.line(`expires   in ${duration(hold.expiresMs - Date.now())}`);
+  output.line(`request   ${printable(`${request.method} ${request.url}`, 4_000)}`);
+  if (request.mcp !== '') output.line(`mcp       ${printable(request.mcp)}`);
+  for (const [name, value] of Object.entries(request.headers))
+    output.line(`          ${printable(name, 100)}: ${printable(value)}`);
+  output.line(`body      ${request.bodyBytes} bytes`);
+  if (request.bodyPreview !== '') output.line(printableLines(request.bodyPreview));
+}
+
+export async function show(id: string, flags: Flags): Promise<number> {
+  const output = createOutput(flags.json === true);
+  const answer = await clientOf(flags).get(`/v1/holds/${encodeURIComponent(id)}`);
+  output.value(answer);
+  showHold(holdSchema.parse(answer), output);
+  return exitCodes.ok;
+}
+
+/** The one pending hold. With two there is a doubt, and a doubt is not for this command to settle. */
+async function onlyPending(client: AdminClient): Promise<string> {
+  const { holds } = pageSchema.parse(await client.get('/v1/holds?state=Pending&limit=3'));
+  const [first, second] = holds;
+  if (first === undefined)
+    throw new CommandFailure('no hold is pending', 'List all: sallyport holds list --state all');
+  if (second !== undefined)
+    throw new CommandFailure(
+      'more than one hold is pending',
+      'Name the one that you mean: sallyport holds list shows them.',
+      exitCodes.usage,
+    );
+  return first.id;
+}
+
+export async function decide(
+  action: 'approve' | 'deny' | 'cancel',
+  id: string | undefined,
+  flags: Flags & Readonly<{ by?: string; note: string }>,
+): Promise<number> {
+  const output = createOutput(flags.json === true);
+  const client = clientOf(flags);
+  const which = id ?? (await onlyPending(client));
+  const answer = await client.post(`/v1/holds/${encodeURIComponent(which)}/${action}`, {
+    by: flags.by ?? caller(),
+    note: flags.note,
+  });
+  output.value(answer);
+  const hold = holdSchema.parse(answer);
+  const missing = hold.quorum - hold.approvals.length;
+  output.line(
+    `${hold.id} is ${hold.state}: ${printable(`${hold.request.method} ${hold.request.url}`, 200)}${hold.state === 'Pending' && action === 'approve' ? `; ${missing} more must approve` : ''}`,
+  );
+  return exitCodes.ok;
+}
+
+export async function settle(
+  id: string,
+  flags: Flags & Readonly<{ by?: string; sent?: boolean; notSent?: boolean }>,
+): Promise<number> {
+  if ((flags.sent === true) === (flags.notSent === true))
+    throw new CommandFailure(
+      'say either --sent or --not-sent',
+      'Look at the destination first.',
+      exitCodes.usage,
+    );
+  const output = createOutput(flags.json === true);
+  const answer = await clientOf(flags).post(`/v1/holds/${encodeURIComponent(id)}/settle`, {
+    by: flags.by ?? caller(),
+    outcome: flags.sent === true ? 'Sent' : 'NotSent',
+  });
+  output.value(answer);
+  const hold = holdSchema.parse(answer);
+  output.line(`${hold.id} is ${hold.state}`);
+  return exitCodes.ok;
+}

@@ -1,0 +1,213 @@
+/**
+ * The servers behind every connection: one for HTTP/1.1, which also carries what comes out of tunnels, one for
+ * HTTP/2 inside tunnels, and the mutual-TLS port. What a connection is, is known from the socket alone.
+ */
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import {
+  createServer as createHttp2Server,
+  type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
+import { SallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
+import type { Core } from './core.ts';
+import { type Exchange, serve } from './exchange.ts';
+import type { Request, Response } from './headers.ts';
+import { type Peer, peerOf, spiffeIdOf } from './peer.ts';
+import { refuseRequest, refuseSocket } from './refuse.ts';
+import { targetOf } from './target.ts';
+import { serveConnect } from './tunnel.ts';
+
+export type Listeners = Readonly<{
+  http: Server;
+  /** Ends every connection that any of the servers carries. */
+  destroyAll(): void;
+  tls(options: Readonly<{ certificatePem: string; privateKeyPem: string; trustPem: string }>): TlsServer;
+}>;
+
+/** @param route carries an origin-form request to the base-URL routes. */
+export function createListeners(core: Core, route: (exchange: Exchange) => void): Listeners {
+  const peers = new WeakMap<object, Peer>();
+  const sockets = new Set<Socket>();
+  const connectionsMax = core.deps.settings.proxy.connections_max;
+
+  const track = (socket: Socket, peer: Peer): void => {
+    peers.set(socket, peer);
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
+  };
+  const peerBehind = (request: Request): Peer => {
+    const peer = 'stream' in request ? peers.get(request.stream.session ?? {}) : peers.get(request.socket);
+    if (peer === undefined) throw new SallyportError('Internal', 'a request of an unknown connection');
+    return peer;
+  };
+
+  const http = createServer({
+    maxHeaderSize: limits.requestHeaderBytesMax,
+    headersTimeout: limits.requestHeadersTimeoutMs,
+    // Streams last as long as something is sent; the idle limit below ends the rest.
+    requestTimeout: 0,
+    connectionsCheckingInterval: 1_000,
+    keepAliveTimeout: limits.clientKeepAliveMs,
+    insecureHTTPParser: false,
+    noDelay: true,
+    // h2c is an offer that may be ignored (RFC 9110, section 7.8): the request goes on as HTTP/1.1.
+    shouldUpgradeCallback: (request) => request.headers.upgrade?.trim().toLowerCase() !== 'h2c',
+  });
+  // Beyond this count Node would drop headers silently; bytes are bounded and the check counts.
+  http.maxHeadersCount = 0;
+  http.maxConnections = connectionsMax;
+  http.setTimeout(limits.streamIdleTimeoutMs);
+
+  const http2: Http2Server = createHttp2Server({
+    settings: {
+      maxConcurrentStreams: limits.streamsPerConnectionMax,
+      maxHeaderListSize: limits.requestHeaderBytesMax,
+      enableConnectProtocol: false,
+    },
+    maxHeaderListPairs: limits.requestHeadersMax + 8,
+  });
+
+  const inside = (socket: Socket, peer: Peer, protocol: 'http1' | 'http2'): void => {
+    track(socket, peer);
+    if (protocol === 'http1') {
+      http.emit('connection', socket);
+      return;
+    }
+    // The session event is emitted before `emit` returns; its socket is only a proxy of ours.
+    const take = (session: ServerHttp2Session): void => {
+      peers.set(session, peer);
+      session.setTimeout(limits.streamIdleTimeoutMs, () => session.destroy());
+    };
+    http2.once('session', take);
+    http2.emit('connection', socket);
+    http2.off('session', take);
+  };
+
+  const carry = (
+    request: Request,
+    response: Response,
+    options: Readonly<{ expectsContinue: boolean; upgrade?: { socket: Socket; head: Buffer } }>,
+  ): void => {
+    try {
+      const peer = peerBehind(request);
+      const target = targetOf(request, peer);
+      const exchange: Exchange = { peer, request, response, upgrade: undefined, ...options };
+      if (target === undefined) {
+        route(exchange);
+        return;
+      }
+      if (peer.tunnel === undefined) core.assertElsewhere(target.authority);
+      void serve(core, exchange, target);
+    } catch (thrown) {
+      refuseThrown(request, response, thrown);
+    }
+  };
+  const refuseThrown = (request: Request, response: Response, thrown: unknown): void => {
+    if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a request failed');
+    const failure =
+      thrown instanceof SallyportError ? thrown : new SallyportError('Internal', 'the proxy failed');
+    refuseRequest(request, response, undefined, core.refusal(failure));
+  };
+
+  http.on('connection', (socket) => {
+    if (!peers.has(socket)) track(socket, peerOf(socket));
+  });
+  http.on('request', (request, response) => carry(request, response, { expectsContinue: false }));
+  http.on('checkContinue', (request, response) => carry(request, response, { expectsContinue: true }));
+  http2.on('request', (request: Http2ServerRequest, response: Http2ServerResponse) =>
+    carry(request, response, { expectsContinue: false }),
+  );
+  http2.on('checkContinue', (request: Http2ServerRequest, response: Http2ServerResponse) =>
+    carry(request, response, { expectsContinue: true }),
+  );
+  http2.on('sessionError', () => undefined);
+  http.on('upgrade', (request, stream, head) => {
+    const socket = stream as Socket; // The servers are only given sockets.
+    const response = new ServerResponse(request);
+    response.assignSocket(socket);
+    response.shouldKeepAlive = false;
+    response.once('finish', () => socket.end());
+    // Before Node 24.9 every upgrade comes here.
+    if (isWebSocket(request)) carry(request, response, { expectsContinue: false, upgrade: { socket, head } });
+    else
+      refuseThrown(
+        request,
+        response,
+        new SallyportError('ProtocolNotAllowed', 'an upgrade that is no WebSocket'),
+      );
+  });
+  http.on('connect', (request, stream, head) => {
+    const socket = stream as Socket; // The servers are only given sockets.
+    const peer = peers.get(socket);
+    if (head.length > 0) socket.unshift(head);
+    if (peer === undefined || peer.tunnel !== undefined) {
+      const failure = new SallyportError('RequestMalformed', 'a CONNECT inside a tunnel');
+      refuseSocket(socket, undefined, core.refusal(failure));
+      return;
+    }
+    void serveConnect(core, peer, request, socket, inside);
+  });
+  http.on('clientError', (error, stream) => {
+    const code = 'code' in error ? String(error.code) : '';
+    if (code === 'ECONNRESET' || !stream.writable) {
+      stream.destroy();
+      return;
+    }
+    refuseSocket(stream, undefined, core.refusal(malformedBytes(code)));
+  });
+
+  return {
+    http,
+    destroyAll: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+    tls: ({ certificatePem, privateKeyPem, trustPem }) => {
+      const server = createTlsServer({
+        cert: certificatePem,
+        key: privateKeyPem,
+        ca: trustPem,
+        requestCert: true,
+        rejectUnauthorized: true,
+        ALPNProtocols: ['http/1.1'],
+        handshakeTimeout: limits.inspectorTimeoutMs,
+      });
+      server.maxConnections = connectionsMax;
+      server.on('connection', (socket: Socket) => {
+        sockets.add(socket);
+        socket.once('close', () => sockets.delete(socket));
+      });
+      server.on('secureConnection', (socket) => {
+        track(socket, peerOf(socket, spiffeIdOf(socket)));
+        http.emit('connection', socket);
+      });
+      server.on('tlsClientError', (_, socket) => socket.destroy());
+      return server;
+    },
+  };
+}
+
+const isWebSocket = (request: IncomingMessage): boolean =>
+  request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket';
+
+function malformedBytes(code: string): SallyportError {
+  if (code === 'HPE_HEADER_OVERFLOW')
+    return new SallyportError(
+      'HeadersTooLarge',
+      `the request line and headers weigh more than the limit of ${limits.requestHeaderBytesMax} bytes`,
+    );
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return new SallyportError(
+      'RequestMalformed',
+      `the headers were not whole within ${limits.requestHeadersTimeoutMs} ms`,
+    );
+  return new SallyportError(
+    'RequestMalformed',
+    `the request is not strict HTTP/1.1 (${code || 'unreadable'})`,
+  );
+}

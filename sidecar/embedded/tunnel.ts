@@ -1,0 +1,221 @@
+/** CONNECT: check, answer, and then what the decision says: read the requests, pass TLS by name, or pass bytes. */
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { pipeline } from 'node:stream';
+import { createServer as createTlsServer } from 'node:tls';
+import { SallyportError, toSallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
+import type { Minted } from '../../envoy/data-plane.ts';
+import type { Allow } from '../../filters/decision.ts';
+import { canonicalHost, parseAuthority } from '../../filters/egress/canonical.ts';
+import type { Call, Pin } from '../../filters/facts.ts';
+import { readCall, tunnelCall } from './call.ts';
+import { type ClientHello, readClientHello } from './client-hello.ts';
+import type { Core } from './core.ts';
+import { dial } from './dial.ts';
+import type { Peer, Tunnel } from './peer.ts';
+import { failedAllow, refuseSocket, refuseTls } from './refuse.ts';
+import { protocolOf, sniff } from './sniff.ts';
+
+/** Hands a connection whose requests are read to the HTTP servers. */
+export type ServeInside = (socket: Socket, peer: Peer, protocol: 'http1' | 'http2') => void;
+
+/** Never rejects. */
+export async function serveConnect(
+  core: Core,
+  peer: Peer,
+  request: IncomingMessage,
+  socket: Socket,
+  inside: ServeInside,
+): Promise<void> {
+  const gone = new AbortController();
+  socket.once('close', () => gone.abort());
+  socket.on('error', () => socket.destroy());
+  let call: Call | undefined;
+  try {
+    const authority = request.url ?? '';
+    core.assertElsewhere(authority);
+    call = readCall(
+      request,
+      peer,
+      { stage: 'connect', prefix: '', upstream: '', authority, path: '' },
+      peer.id,
+    );
+    const decision = await core.deps.checker.check(call, gone.signal);
+    if (decision.kind !== 'Allow') {
+      refuseSocket(socket, call, decision);
+      return;
+    }
+    if (gone.signal.aborted) {
+      core.deps.checker.settle(decision, 'NotSent');
+      return;
+    }
+    const tunnel: Tunnel = { authority, agent: decision.agent?.name ?? '', sni: '', scheme: 'http' };
+    const within: Peer = { ...peer, tunnel };
+    switch (decision.inspect) {
+      case 'tls':
+        established(socket, decision);
+        await intercept(core, within, tunnel, socket, inside);
+        return;
+      case 'sni':
+        established(socket, decision);
+        await passByName(core, within, decision, socket, gone.signal);
+        return;
+      case 'tunnel':
+        await passBytes(core, call, decision, socket);
+        return;
+    }
+  } catch (thrown) {
+    const failure = toSallyportError(thrown);
+    if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a CONNECT failed');
+    refuseSocket(socket, call, core.refusal(failure));
+  }
+}
+
+const established = (socket: Socket, decision: Allow): void => {
+  socket.write(`HTTP/1.1 200 Connection established\r\nx-sallyport-decision: ${decision.id}\r\n\r\n`);
+};
+
+async function intercept(
+  core: Core,
+  peer: Peer,
+  tunnel: Tunnel,
+  socket: Socket,
+  inside: ServeInside,
+): Promise<void> {
+  const wait = { timeoutMs: limits.requestHeadersTimeoutMs, bytesMax: limits.clientHelloBytesMax };
+  const protocol = await sniff(socket, protocolOf, wait);
+  if (protocol === 'http1' || protocol === 'http2') {
+    inside(socket, peer, protocol);
+    return;
+  }
+  const hello = protocol === 'tls' ? await sniff(socket, wholeHello, wait) : undefined;
+  if (hello?.kind !== 'hello') {
+    socket.destroy();
+    return;
+  }
+  const leaf = await leafFor(core, hello.sni, tunnel);
+  if (socket.destroyed) return;
+  if (leaf === undefined) {
+    refuseTls(socket, 'handshake_failure');
+    return;
+  }
+  // A server of its own, never listening: it alone marks a handshake as done in the way that HTTP/2 waits for.
+  const server = createTlsServer({
+    cert: leaf.certificatePem,
+    key: leaf.privateKeyPem,
+    ALPNProtocols: ['h2', 'http/1.1'],
+    handshakeTimeout: limits.inspectorTimeoutMs,
+  });
+  server.once('tlsClientError', () => socket.destroy());
+  server.once('secureConnection', (secured) => {
+    secured.once('close', () => socket.destroy());
+    // What was read from the hello and what OpenSSL read are one name, or nothing is served for it.
+    if ((secured.servername || '').toLowerCase() !== hello.sni) {
+      secured.destroy();
+      return;
+    }
+    inside(
+      secured,
+      { ...peer, tunnel: { ...tunnel, sni: hello.sni, scheme: 'https' } },
+      secured.alpnProtocol === 'h2' ? 'http2' : 'http1',
+    );
+  });
+  server.emit('connection', socket);
+}
+
+const wholeHello = (bytes: Buffer): ClientHello | undefined => {
+  const hello = readClientHello(bytes);
+  return hello.kind === 'more' ? undefined : hello;
+};
+
+/** Only names that a rule may read are minted; without SNI the CONNECT names the host. */
+async function leafFor(core: Core, sni: string, tunnel: Tunnel): Promise<Minted | undefined> {
+  try {
+    const { host } = sni === '' ? parseAuthority(tunnel.authority) : canonicalHost(sni);
+    if (!core.policy().inspectable(host)) return undefined;
+    return await core.deps.authority.mint(host);
+  } catch (thrown) {
+    core.deps.log.info({ err: thrown }, 'no certificate could be made for a tunnel');
+    return undefined;
+  }
+}
+
+/** The client's TLS goes to the destination untouched, once its SNI is known and agrees. */
+async function passByName(
+  core: Core,
+  peer: Peer,
+  connect: Allow,
+  socket: Socket,
+  gone: AbortSignal,
+): Promise<void> {
+  const wait = { timeoutMs: limits.requestHeadersTimeoutMs, bytesMax: limits.clientHelloBytesMax };
+  const hello = await sniff(socket, wholeHello, wait);
+  if (hello?.kind !== 'hello') {
+    core.deps.checker.settle(connect, 'NotSent');
+    socket.destroy();
+    return;
+  }
+  const decision = await core.deps.checker.check(tunnelCall(peer, hello.sni), gone);
+  const pin = decision.kind === 'Allow' && decision.inspect === 'sni' ? decision.pin : undefined;
+  if (pin === undefined) {
+    core.deps.checker.settle(connect, 'NotSent');
+    refuseTls(socket, 'access_denied');
+    return;
+  }
+  try {
+    join(core, socket, await open(core, pin));
+    core.deps.checker.settle(connect, 'Sent');
+  } catch (thrown) {
+    core.deps.checker.settle(connect, 'NotSent');
+    core.deps.log.info({ decision: decision.id, err: thrown }, 'a tunnel could not be opened');
+    refuseTls(socket, 'handshake_failure');
+  }
+}
+
+/** Any bytes, either side first. The answer to CONNECT waits until the destination is there. */
+async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket): Promise<void> {
+  let upstream: Socket;
+  try {
+    if (decision.pin === undefined)
+      throw new SallyportError('Internal', 'the decision names no address to dial');
+    upstream = await open(core, decision.pin);
+  } catch (thrown) {
+    core.deps.checker.settle(decision, 'NotSent');
+    refuseSocket(socket, call, failedAllow(decision, toSallyportError(thrown, 'UpstreamUnreachable')));
+    return;
+  }
+  core.deps.checker.settle(decision, 'Sent');
+  established(socket, decision);
+  join(core, socket, upstream);
+}
+
+function open(core: Core, pin: Pin): Promise<Socket> {
+  if (core.isSelf(pin)) throw new SallyportError('AddressDenied', 'the destination is this proxy itself');
+  return dial(pin, core.deps.settings.upstream.connect_timeout_ms, true);
+}
+
+function join(core: Core, socket: Socket, upstream: Socket): void {
+  const end = (): void => {
+    socket.destroy();
+    upstream.destroy();
+  };
+  const timer = setTimeout(end, core.deps.settings.proxy.tunnel_duration_ms_max).unref();
+  let open = 2;
+  const done = (error: Error | null | undefined): void => {
+    open -= 1;
+    // One side may close its half and still read (RFC 9110, section 9.3.6); after both, or an error, all ends.
+    if (open === 0 || error) {
+      clearTimeout(timer);
+      end();
+    }
+  };
+  for (const side of [socket, upstream]) side.setTimeout(limits.streamIdleTimeoutMs, end);
+  if (socket.destroyed) {
+    clearTimeout(timer);
+    end();
+    return;
+  }
+  pipeline(socket, upstream, done);
+  pipeline(upstream, socket, done);
+}

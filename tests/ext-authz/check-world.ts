@@ -1,0 +1,94 @@
+/** The real checker on real stores in a temporary directory, with a clock that the test moves. */
+import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
+import { parsePolicy } from '../../config/policy/parse.ts';
+import { createChecker } from '../../ext-authz/check.ts';
+import type { Checker } from '../../ext-authz/checker.ts';
+import { openDatabase } from '../../filters/common/database.ts';
+import { createIds } from '../../filters/common/ids.ts';
+import type { Journal } from '../../filters/common/journal.ts';
+import { openJournal } from '../../filters/common/journal-file.ts';
+import type { Decision } from '../../filters/decision.ts';
+import { createResolver } from '../../filters/egress/dns.ts';
+import type { Call } from '../../filters/facts.ts';
+import type { HoldStore } from '../../filters/oversight/holds.ts';
+import { openHoldStore } from '../../filters/oversight/sqlite.ts';
+import { compilePolicy } from '../../filters/policy/compile.ts';
+import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
+import { openQuotaStore } from '../../filters/quota/sqlite.ts';
+import { someCall } from '../support/call.ts';
+import { type MovingClock, movingClock } from '../support/moving-clock.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+
+export function compiled(text: string): CompiledPolicy {
+  const parsed = parsePolicy(text, 'policy.yaml');
+  const result = parsed.ok ? compilePolicy(parsed.value, { uidOf: () => undefined }) : parsed;
+  if (!result.ok)
+    throw new Error(result.issues.map((issue) => `${issue.field}: ${issue.message}`).join('\n'));
+  return result.value;
+}
+
+export type World = Readonly<{
+  checker: Checker;
+  clock: MovingClock;
+  holds: HoldStore;
+  journal: Journal;
+  /** From now on this policy holds. */
+  load(text: string): void;
+  check(changes: Parameters<typeof someCall>[0], signal?: AbortSignal): Promise<Decision>;
+}>;
+
+export function world(text: string, changes: { journal?: (real: Journal) => Journal } = {}): World {
+  const directory = temporaryDirectory();
+  const clock = movingClock();
+  const ids = createIds(clock);
+  let policy = compiled(text);
+  const holdsDb = openDatabase(`${directory}/holds.db`);
+  const quotasDb = openDatabase(`${directory}/quotas.db`, { synchronous: 'NORMAL' });
+  const holds = openHoldStore(holdsDb, {
+    clock,
+    ids,
+    membersOf: (group) => policy.source.approvers[group]?.members ?? [],
+  });
+  const quota = openQuotaStore(quotasDb, clock);
+  const real = openJournal(directory, { clock });
+  const journal = changes.journal?.(real) ?? real;
+  const resolver = createResolver({
+    hosts: { 'api.example.com': '93.184.215.14', 'inside.example.com': '10.1.2.3' },
+    servers: ['127.0.0.1:9'],
+    timeoutMs: 50,
+    clock,
+  });
+  onTestFinished(() => {
+    resolver.close();
+    real.close();
+    holds.close();
+    quota.close();
+    holdsDb.close();
+    quotasDb.close();
+  });
+  const checker = createChecker({
+    policy: () => policy,
+    podAgent: 'robot',
+    holdRetryAfterMs: 5_000,
+    clock,
+    ids,
+    resolver,
+    users: { uidOf: () => undefined },
+    quota,
+    holds,
+    journal,
+    log: pino({ level: 'silent' }),
+  });
+  return {
+    checker,
+    clock,
+    holds,
+    journal,
+    load: (next) => {
+      policy = compiled(next);
+    },
+    check: (call, signal = new AbortController().signal) =>
+      checker.check(someCall(call) satisfies Call, signal),
+  };
+}

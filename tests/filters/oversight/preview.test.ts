@@ -1,0 +1,152 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { limits } from '../../../config/limits.ts';
+import type { Call, Destination } from '../../../filters/facts.ts';
+import { previewOf } from '../../../filters/oversight/preview.ts';
+import { someCall } from '../../support/call.ts';
+import { fuzzRuns } from '../../support/fuzz.ts';
+
+const destination: Destination = {
+  scheme: 'https',
+  host: 'api.github.com',
+  hostIsAddress: false,
+  port: 443,
+  method: 'POST',
+  path: '/',
+  query: '',
+  mcp: { kind: 'none' },
+};
+
+const preview = (changes: Partial<Call>, to: Partial<Destination> = {}) =>
+  previewOf(someCall({ method: 'POST', ...changes }), { ...destination, ...to });
+
+const bodyOf = (body: string | Uint8Array, type = 'application/json') => {
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+  return preview({ body: { kind: 'whole', bytes }, headers: { 'content-type': type } }).bodyPreview;
+};
+
+describe('previewOf', () => {
+  it('shows the address as it is dialled and the path as it is sent', () => {
+    expect(preview({ path: '/a%20b?x=1' }).url).toBe('https://api.github.com/a%20b?x=1');
+    expect(preview({ path: '/' }, { port: 8443 }).url).toBe('https://api.github.com:8443/');
+    expect(preview({ path: '/' }, { host: '::1', scheme: 'http', port: 80 }).url).toBe('http://[::1]/');
+  });
+
+  it('hides the values of query parameters with secret names, however they are spelled', () => {
+    const { url } = preview({ path: '/x?page=2&api_key=s3cr3t&%74oken=s3cr3t&sig=s3cr3t&flag&%E0%A4=1' });
+    expect(url).toBe('https://api.github.com/x?page=2&api_key=•••&%74oken=•••&sig=•••&flag&%E0%A4=1');
+  });
+
+  it('hides credentials in headers and leaves out what only we say to each other', () => {
+    const { headers } = preview({
+      headers: {
+        accept: 'text/html',
+        authorization: 'Bearer s3cr3t',
+        cookie: 's3cr3t',
+        'x-api-key': 's3cr3t',
+        'proxy-authorization': 's3cr3t',
+        'x-goog-token': 's3cr3t',
+        'x-client-secret': 's3cr3t',
+        'db-password': 's3cr3t',
+        'x-sallyport-source': '10.0.0.1:1',
+        ':path': '/',
+      },
+    });
+    expect(JSON.stringify(headers)).not.toContain('s3cr3t');
+    expect(headers).toMatchObject({ accept: 'text/html', authorization: '•••' });
+    expect(Object.keys(headers)).not.toContain('x-sallyport-source');
+    expect(Object.keys(headers)).not.toContain(':path');
+  });
+
+  it('says how much of a long header it leaves out', () => {
+    const { headers } = preview({ headers: { accept: 'x'.repeat(limits.holdHeaderPreviewCharsMax + 5) } });
+    expect(headers['accept']).toMatch(/x… \(5 more\)$/);
+  });
+
+  it('hides JSON fields with secret names and leaves the rest as it is spelled', () => {
+    const text = `{ "a": 1.50, "a": 1e400, "password" : "s3cr3t", "max_tokens": 100,
+  "nested": [{"api\\u004bey": {"deep": ["s3cr3t"]}, "b": "t,{}[]:\\"x"}, "token"], "tokens": "s3cr3t", "n": {} }`;
+    expect(bodyOf(text)).toBe(`{ "a": 1.50, "a": 1e400, "password" : "•••", "max_tokens": 100,
+  "nested": [{"api\\u004bey": "•••", "b": "t,{}[]:\\"x"}, "token"], "tokens": "•••", "n": {} }`);
+  });
+
+  it('hides secrets in forms and in text of no known form', () => {
+    expect(bodyOf('user=a&password=s3cr3t', 'application/x-www-form-urlencoded')).toBe('user=a&password=•••');
+    expect(bodyOf('user: a\napi_key: s3cr3t\n{"secret": "s3cr3t s3cr3t",', 'text/yaml')).not.toContain(
+      's3cr3t',
+    );
+  });
+
+  it('shows nothing of what is not UTF-8, and says how much there is', () => {
+    const bytes = new Uint8Array([0x1f, 0x8b, 0xff, 0xfe]);
+    expect(preview({ body: { kind: 'whole', bytes } })).toMatchObject({ bodyBytes: 4, bodyPreview: '' });
+    expect(preview({ body: { kind: 'unread' } })).toMatchObject({ bodyBytes: 0, bodyPreview: '' });
+  });
+
+  it('spells out what would steer a terminal or turn the reading direction', () => {
+    expect(bodyOf('\u001b[2Ja\u202Eb\u200Bc\uFEFF\r\n\td', 'text/plain')).toBe(
+      '\\u{1b}[2Ja\\u{202e}b\\u{200b}c\\u{feff}\\u{d}\n\td',
+    );
+    expect(preview({ path: '/\u202Ex' }).url).toContain('\\u{202e}');
+    expect(preview({}, { mcp: { kind: 'call', method: 'tools/call', tool: 'a\u001b' } }).mcp).toBe(
+      'tools/call a\\u{1b}',
+    );
+  });
+
+  it('cuts a long body between two characters', () => {
+    const shown = bodyOf('€'.repeat(limits.holdBodyPreviewBytesMax), 'text/plain');
+    expect(Buffer.byteLength(shown)).toBeLessThanOrEqual(limits.holdBodyPreviewBytesMax);
+    expect(shown).toMatch(/^€+…$/);
+  });
+
+  it('takes the largest body that is read, in one string or nested as deep as it goes', () => {
+    const bytes = limits.inspectedBodyBytesMax;
+    for (const text of [
+      `"${'x'.repeat(bytes - 2)}"`,
+      `{"password":"${'\\n'.repeat(bytes / 2 - 10)}"}`,
+      '['.repeat(bytes / 2) + ']'.repeat(bytes / 2),
+      'a'.repeat(bytes),
+      'a='.repeat(bytes / 2),
+    ])
+      expect(Buffer.byteLength(bodyOf(text))).toBeLessThanOrEqual(limits.holdBodyPreviewBytesMax);
+  });
+
+  it('shows JSON that has no secret names exactly, whatever it is', () => {
+    const plain = fc.json().filter((text) => !/["\\]|[^\x20-\x7e]/.test(text.replace(/"[a-z0-9 ]*"/g, '')));
+    fc.assert(
+      fc.property(plain, (text) => {
+        fc.pre(!/token|secret|key|passw|credential|signature|authorization|cookie|sig|pwd|auth/i.test(text));
+        expect(bodyOf(text)).toBe(text);
+      }),
+      fuzzRuns,
+    );
+  });
+
+  it('shows no secret of any JSON, and never fails', () => {
+    const value = fc.jsonValue();
+    fc.assert(
+      fc.property(value, value, fc.boolean(), (one, other, isDeep) => {
+        const secret = { password: isDeep ? [other, { a: 's3cr3t' }] : 's3cr3t', after: 'shown' };
+        const shown = bodyOf(JSON.stringify([one, secret, { one, secret }]));
+        expect(shown).not.toContain('s3cr3t');
+        expect(shown).toContain('"after":"shown"');
+      }),
+      fuzzRuns,
+    );
+  });
+
+  it('makes something safe to show of any bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), fc.string({ unit: 'binary' }), (bytes, text) => {
+        const shown = preview({
+          path: `/${text}`,
+          headers: { [text]: text },
+          body: { kind: 'whole', bytes },
+        });
+        expect(JSON.stringify(shown)).not.toMatch(/[\p{Cf}\p{Zl}\p{Zp}\x7f-\x9f]/u);
+        expect(shown.url).not.toMatch(/\p{Cc}/u);
+      }),
+      fuzzRuns,
+    );
+  });
+});

@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { openDatabase } from '../../../filters/common/database.ts';
+import { createIds } from '../../../filters/common/ids.ts';
+import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
+import { describeHoldStore, type HoldStoreFactory } from '../../contracts/hold-store.contract.ts';
+import { movingClock } from '../../support/moving-clock.ts';
+import { refusalOf } from '../../support/refusal.ts';
+import { digestOf, someHold } from '../../support/some-hold.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
+
+const create: HoldStoreFactory = (clock, options) => {
+  const directory = mkdtempSync(join(tmpdir(), 'sallyport-holds-'));
+  const open = () => {
+    const db = openDatabase(join(directory, 'holds.db'));
+    return { db, store: openHoldStore(db, { clock, ids: createIds(clock), ...options }) };
+  };
+  let current = open();
+  let second: ReturnType<typeof open> | undefined;
+  return {
+    store: () => current.store,
+    other: () => {
+      second ??= open();
+      return second.store;
+    },
+    restart: () => {
+      current.store.close();
+      current.db.close();
+      current = open();
+    },
+    dispose: () => {
+      current.db.close();
+      second?.db.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+};
+
+describeHoldStore('SQLite', create);
+
+const opened = () => {
+  const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
+  const clock = movingClock();
+  const store = openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] });
+  return { db, store };
+};
+
+it('opens nothing and approves nothing when the disk is full', () => {
+  const { db, store } = opened();
+  const { id } = store.open(someHold());
+  const pages = Number(db.connection.prepare('PRAGMA page_count').get()?.['page_count']);
+  db.connection.exec(`PRAGMA max_page_count = ${pages}`);
+  const bodyPreview = 'x'.repeat(60_000);
+  const large = someHold({ digest: digestOf('e'), request: { ...someHold().request, bodyPreview } });
+  expect(refusalOf(() => store.open(large))).toBe('StateUnavailable');
+  expect(store.counts()).toMatchObject({ Pending: 1 });
+  db.connection.exec('PRAGMA max_page_count = 100000');
+  expect(store.approve(id, 'dana', '').state).toBe('Approved');
+  db.close();
+});
+
+it.each([
+  ['an unknown state', `state = 'Approvedd'`],
+  ['a chain that is no list', `chain = '{}'`],
+  ['approvals that are no JSON', `approvals = '['`],
+  ['approvals of another shape', `approvals = '[{"by":1}]'`],
+  ['a request of another shape', `request = '{"method":"GET"}'`],
+])('refuses a row with %s', (_what, damage) => {
+  const { db, store } = opened();
+  const { id } = store.open(someHold());
+  db.connection.exec(`UPDATE holds SET ${damage}`);
+  expect(refusalOf(() => store.get(id))).toBe('StateUnavailable');
+  expect(refusalOf(() => store.approve(id, 'dana', ''))).toBe('StateUnavailable');
+  db.close();
+});
+
+it('waits for another process only so long', () => {
+  const { db, store } = opened();
+  const other = openDatabase(db.file);
+  db.connection.exec('PRAGMA busy_timeout = 1');
+  other.connection.exec('BEGIN IMMEDIATE');
+  expect(refusalOf(() => store.open(someHold()))).toBe('StateUnavailable');
+  other.connection.exec('ROLLBACK');
+  expect(store.open(someHold()).state).toBe('Pending');
+  other.close();
+  db.close();
+});

@@ -1,0 +1,107 @@
+/** Commands about a policy file: no sidecar, no state. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cli } from '../../support/cli.ts';
+
+const policy = `version: 1
+agents:
+  reader: { identity: spiffe://example.org/reader }
+rules:
+  - name: read
+    to: { hosts: [api.example.org], methods: [GET] }
+    allow: {}
+  - name: gists
+    to: { hosts: [api.example.org], paths: ["/gists/**"] }
+    forbid: { reason: gists are public }
+  - name: write
+    to: { hosts: [api.example.org], methods: [POST] }
+    hold: { approvers: people }
+approvers:
+  people: { members: [dana] }
+`;
+
+let dir: string;
+const file = (name: string, text: string): string => {
+  const path = join(dir, name);
+  writeFileSync(path, text);
+  return path;
+};
+let good: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'sp-policy-'));
+  good = file('policy.yaml', policy);
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+describe('check', () => {
+  test('a valid policy ends with 0 and its version', async () => {
+    const { code, out } = await cli(['check', good]);
+    expect([code, out]).toEqual([
+      0,
+      expect.stringMatching(/is valid: version [0-9a-f]{12}, 1 agents, 3 rules/),
+    ]);
+    expect(JSON.parse((await cli(['check', good, '--json'])).out)).toMatchObject({ ok: true, rules: 3 });
+  });
+
+  test('every error is told at once with file, line and column', async () => {
+    const bad = file(
+      'bad.yaml',
+      policy.replace('methods: [GET]', 'methods: [get]').replace('version: 1', 'version: 2'),
+    );
+    const { code, out } = await cli(['check', bad]);
+    expect(code).toBe(1);
+    expect(out).toContain(`${bad}:1:`);
+    expect(out).toContain(`${bad}:6:`);
+    expect(out).toContain('2 errors');
+    const json = JSON.parse((await cli(['--json', 'check', bad])).out) as { issues: { line: number }[] };
+    expect(json.issues.map(({ line }) => line)).toEqual([1, 6]);
+  });
+
+  test('a file that is not there is wrong usage', async () => {
+    expect(await cli(['check', join(dir, 'none.yaml')])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('none.yaml'),
+    });
+  });
+
+  test('text of the file is shown without what a terminal would obey', async () => {
+    const evil = file('evil.yaml', `version: 1\n"a\\e[2Jb": 1\n`);
+    const { out } = await cli(['check', evil]);
+    expect(out).not.toContain('\u001b');
+  });
+});
+
+describe('explain', () => {
+  test('names the rule that decides and why each other one does not', async () => {
+    const { code, out } = await cli(['explain', good, 'GET', 'https://api.example.org/users/1']);
+    expect(code).toBe(0);
+    expect(out).toContain('ALLOW by rule read');
+    expect(out).toMatch(/gists\s+forbid\s+\S/);
+    expect(out).toMatch(/write\s+hold\s+\S/);
+  });
+
+  test.each([
+    ['GET', 'https://api.example.org/gists/1', 'Deny', 'Forbidden', 'gists'],
+    ['POST', 'https://api.example.org/users', 'RequiresOversight', 'HoldPending', 'write'],
+    ['DELETE', 'https://api.example.org/users', 'Deny', 'EgressDenied', undefined],
+    ['GET', 'https://user@api.example.org/%2e%2e', 'Deny', 'DestinationInvalid', undefined],
+    ['CONNECT', 'api.example.org:443', 'Intercept', undefined, undefined],
+  ])('%s %s is %s', async (method, url, decision, code, rule) => {
+    const { out } = await cli(['explain', good, method, url, '--json']);
+    const report = JSON.parse(out) as { decision: string; code?: string; rule?: string };
+    expect([report.decision, report.code, report.rule]).toEqual([decision, code, rule]);
+  });
+
+  test('an agent that the policy does not know is an error', async () => {
+    expect(
+      await cli(['explain', good, 'GET', 'https://api.example.org/', '--agent', 'nobody']),
+    ).toMatchObject({ code: 1 });
+  });
+
+  test('a header that is none is wrong usage', async () => {
+    const args = ['explain', good, 'GET', 'https://api.example.org/', '--header', 'no colon here'];
+    expect(await cli(args)).toMatchObject({ code: 2 });
+  });
+});

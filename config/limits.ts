@@ -182,6 +182,10 @@ export const limits = {
   /** Files kept of each log, the current one included. */
   envoyLogFilesMax: 4,
   /** How often their size is looked at. */
+  /** Of the access log in one reading; more waits for the next. */
+  logTailBytesMax: 4 * 1024 * 1024,
+  /** How often the access log is read for what became of released holds. */
+  logTailEveryMs: 250,
   envoyLogLookMs: 5_000,
 
   // Admin.

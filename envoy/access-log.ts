@@ -31,6 +31,7 @@ export const httpAccessLog = (path: string, stage: string): JsonObject[] =>
     ...common,
     stage,
     decision: '%DYNAMIC_METADATA(envoy.filters.http.ext_authz:decision)%',
+    hold: '%DYNAMIC_METADATA(envoy.filters.http.ext_authz:hold)%',
     method: '%REQ(:METHOD)%',
     authority: '%REQ(:AUTHORITY)%',
     path: '%PATH(NQ:ORIG_OR_PATH)%',

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Checker } from '../ext-authz/checker.ts';
 import type { Clock } from '../filters/common/time.ts';
+import type { Deny } from '../filters/decision.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
 
 export interface DataPlane {
@@ -26,6 +27,8 @@ export type PlaneDeps = Readonly<{
   checker: Checker;
   authority: Authority;
   log: Logger;
+  /** Told of each denial that the checker never saw (malformed, overloaded), for journal and metrics. Must not throw. */
+  onRefusal?: (deny: Deny) => void;
   clock: Clock;
   stateDir: string;
   runDir: string;

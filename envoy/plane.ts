@@ -117,6 +117,7 @@ async function serveEnvoy(ground: Ground, first: CompiledPolicy): Promise<Served
       checker,
       log,
       clock,
+      ...(ground.deps.onRefusal === undefined ? {} : { onRefusal: ground.deps.onRefusal }),
       listen: { socketPath: paths.authzSocket, ...owned },
     });
     stops.push(checks.stop);

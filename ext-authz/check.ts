@@ -159,7 +159,7 @@ async function decide(
   const { policy } = progress;
   const agent = identify(call, policy, { podAgent: deps.podAgent, users: deps.users });
   progress.agent = agent;
-  const destination = canonicalDestination(call);
+  const destination = readAsNeeded(policy, call, canonicalDestination(call));
   progress.destination = destination;
   assertAgreement(call, destination);
 
@@ -197,6 +197,20 @@ async function decide(
       });
     }
   }
+}
+
+/** Methods that carry no MCP message: the data planes do not read them, and refuse them a body. */
+const withoutMessage = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS']);
+
+/**
+ * Where this policy reads MCP but the data plane did not (its routes are older than the policy, or saw another
+ * spelling), the message counts as invalid: what forbids by tool must not be passed by not looking.
+ */
+function readAsNeeded(policy: CompiledPolicy, call: Call, destination: Destination): Destination {
+  if (call.stage !== 'request' || call.via === 'cli' || call.via === 'authzen') return destination;
+  if (destination.mcp.kind !== 'none' || withoutMessage.has(destination.method)) return destination;
+  if (!policy.needsOf(destination.host, destination.path).mcp) return destination;
+  return { ...destination, mcp: { kind: 'invalid', reason: 'the message was not read as MCP' } };
 }
 
 /** A CONNECT, or the first bytes of a tunnel that is passed unread. */

@@ -44,6 +44,7 @@ export function grantOf(decoded: Decoded, allow: Allow): Readonly<Record<string,
     grant['dst'] = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
   }
   if (call.stage !== 'request') grant['mode'] = modes[allow.inspect];
+  if (allow.hold !== undefined) grant['hold'] = allow.hold;
   return grant;
 }
 

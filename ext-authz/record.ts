@@ -6,7 +6,7 @@ import type { Call, Destination } from '../filters/facts.ts';
 import type { Hold, HoldState } from '../filters/oversight/holds.ts';
 
 /** `GET`, or `POST tools/call search_docs` for MCP. */
-export function whatOf(destination: Destination | undefined, call: Call): string {
+export function whatOf(destination: Destination | undefined, call: Pick<Call, 'method'>): string {
   const method = destination?.method ?? call.method;
   if (destination?.mcp.kind !== 'call') return method;
   return [method, destination.mcp.method, destination.mcp.tool].filter((part) => part !== '').join(' ');
@@ -43,7 +43,10 @@ function whyOf(decision: Decision): string {
 const holdOf = (decision: Decision): string =>
   decision.kind === 'QuotaExceeded' || decision.kind === 'RateLimited' ? '' : (decision.hold ?? '');
 
-export function decisionRecord(decision: Decision, call: Call, durationUs: number): DecisionRecord {
+/** What a record takes from the call itself; all of it is empty where the call could not be read. */
+type Told = Pick<Call, 'method' | 'via' | 'requestId'>;
+
+export function decisionRecord(decision: Decision, call: Told, durationUs: number): DecisionRecord {
   const pin = decision.kind === 'Allow' ? decision.pin : undefined;
   return {
     type: 'decision',

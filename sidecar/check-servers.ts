@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Checker } from '../ext-authz/checker.ts';
+import type { Deny } from '../filters/decision.ts';
 import type { Ending } from './ending.ts';
 
 export type CheckServers = Readonly<{ grpc: string | undefined; http: string | undefined }>;
@@ -11,9 +12,10 @@ export async function startCheckServers(options: {
   checker: Checker;
   log: Logger;
   token: string;
+  onRefusal: (deny: Deny) => void;
   ending: Ending;
 }): Promise<CheckServers> {
-  const { settings, checker, log, token, ending } = options;
+  const { settings, checker, log, token, onRefusal, ending } = options;
   let grpc: string | undefined;
   let http: string | undefined;
   if (settings.grpc_port !== null) {
@@ -21,6 +23,7 @@ export async function startCheckServers(options: {
     const server = await serveGrpc({
       checker,
       log,
+      onRefusal,
       listen: { host: '127.0.0.1', port: settings.grpc_port, token },
     });
     ending.add('ext_authz over gRPC', server.stop);
@@ -31,6 +34,7 @@ export async function startCheckServers(options: {
     const server = await serveHttp({
       checker,
       log,
+      onRefusal,
       listen: { host: '127.0.0.1', port: settings.http_port, token },
     });
     ending.add('ext_authz over HTTP', server.stop);

@@ -19,7 +19,7 @@ import { createEnding, type Ending } from './ending.ts';
 import { askHealth } from './health.ts';
 import { countedAuthority, countedChecker, countedResolver, renderMetrics } from './instrument.ts';
 import { createMetrics } from './metrics.ts';
-import { observeDecision, observeHolds } from './observe.ts';
+import { observeDecision, observeHolds, observeRefusal } from './observe.ts';
 import { openPolicy } from './policy.ts';
 import { probesOf } from './probes.ts';
 import { writeRunFile } from './run-file.ts';
@@ -72,6 +72,12 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
     authority,
     log,
     clock,
+    onRefusal: observeRefusal(
+      state.journal,
+      log,
+      metrics,
+      settings.data_plane === 'embedded' ? 'embedded' : 'envoy',
+    ),
     stateDir,
     runDir,
     upstreamCaPem,
@@ -84,7 +90,14 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
   writeRunFile(stateDir, { runDir, processes: await processesOf(chosen, children) });
 
   const token = openToken(stateDir);
-  const checkServers = await startCheckServers({ settings: settings.ext_authz, checker, log, token, ending });
+  const checkServers = await startCheckServers({
+    settings: settings.ext_authz,
+    checker,
+    log,
+    token,
+    onRefusal: own.onRefusal,
+    ending,
+  });
   const health = () => askHealth(probesOf({ policy, state, stateDir, plane: chosen.plane }));
   const parts = { settings, chosen, checkServers, policy, state, trust, children, health, stateDir, runDir };
   const status = () => statusOf({ ...parts, admin });

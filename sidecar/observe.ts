@@ -1,8 +1,9 @@
 /** What is told of decisions and holds beside the journal: the log's line and the metrics. */
 import type { Logger } from 'pino';
-import { holdRecord } from '../ext-authz/record.ts';
+import { decisionRecord, holdRecord } from '../ext-authz/record.ts';
+import type { Journal } from '../filters/common/journal.ts';
 import type { Clock } from '../filters/common/time.ts';
-import type { Decision } from '../filters/decision.ts';
+import type { Decision, Deny } from '../filters/decision.ts';
 import type { Call } from '../filters/facts.ts';
 import { decisionFields } from './decision-line.ts';
 import { countDecision, countHold, type Metrics } from './metrics.ts';
@@ -14,6 +15,18 @@ export const observeDecision =
     countDecision(metrics, decision, durationUs);
     if (log.isLevelEnabled('info'))
       log.info({ decision: decisionFields(decision, call, durationUs / 1_000) }, 'decision');
+  };
+
+/** A denial that the checker never saw is a decision too: it stands in the journal beside the others. */
+export const observeRefusal =
+  (journal: Journal, log: Logger, metrics: Metrics, via: Call['via']) =>
+  (deny: Deny): void => {
+    countDecision(metrics, deny, 0);
+    try {
+      journal.append(decisionRecord(deny, { method: '', via, requestId: '' }, 0));
+    } catch (err) {
+      log.error({ err, decision: deny.id, code: deny.code }, 'a refusal could not be written down');
+    }
   };
 
 /** Each transition of a hold is durable in its store before this; the journal is where it is read in order. */

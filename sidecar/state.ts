@@ -1,7 +1,9 @@
 /** What a sidecar keeps: database, journal, quotas and holds, opened in one place and closed in reverse. */
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import { followHoldOutcomes } from '../envoy/hold-outcomes.ts';
 import { openDatabase } from '../filters/common/database.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Journal } from '../filters/common/journal.ts';
@@ -37,12 +39,22 @@ export function openState(
   const { clock, ids, log, policy } = options;
   const membersOf = (group: string): readonly string[] =>
     policy.current().source.approvers[group]?.members ?? [];
-  const db = openDatabase(path.join(stateDir, 'state.db'));
+  const holdsDb = openDatabase(path.join(stateDir, 'holds.db'));
+  const quotasDb = openDatabase(path.join(stateDir, 'quotas.db'), { synchronous: 'NORMAL' });
   const { journal, failed } = remembering(
-    countedJournal(openJournal(path.join(stateDir, 'journal'), { clock }), options.metrics),
+    countedJournal(
+      openJournal(stateDir, {
+        clock,
+        onError: (thrown) => log.error({ err: thrown }, 'the journal could not be synced'),
+      }),
+      options.metrics,
+    ),
   );
-  const quota = openQuotaStore(db, clock);
-  const holds = openHoldStore(db, { clock, ids, membersOf });
+  const quota = openQuotaStore(quotasDb, clock);
+  const holds = openHoldStore(holdsDb, { clock, ids, membersOf });
+  const outcomes = followHoldOutcomes(stateDir, holds);
+  // What Envoy logged while no sidecar ran comes before the question what is unknown.
+  while (outcomes()) log.info('reading the access log of the time without a sidecar');
   const recovered = holds.recover();
   if (recovered > 0)
     log.warn(
@@ -59,6 +71,18 @@ export function openState(
   };
   expire();
   const timer = setInterval(expire, limits.holdExpireEveryMs).unref();
+  let unread = '';
+  const follow = setInterval(() => {
+    try {
+      outcomes();
+      unread = '';
+    } catch (thrown) {
+      // Holds stay Released, and are Unknown at the next start. Said once, not four times a second.
+      const { message } = toSallyportError(thrown);
+      if (message !== unread) log.error({ err: thrown }, 'the access log could not be read');
+      unread = message;
+    }
+  }, limits.logTailEveryMs).unref();
   return {
     journal,
     quota,
@@ -66,10 +90,12 @@ export function openState(
     journalFailed: failed,
     close: () => {
       clearInterval(timer);
+      clearInterval(follow);
       holds.close();
       quota.close();
       journal.close();
-      db.close();
+      holdsDb.close();
+      quotasDb.close();
     },
   };
 }

@@ -2,10 +2,9 @@
  * Carries one allowed request over undici and its response back, chunk by chunk and no faster than the slower
  * side. No redirect is followed and nothing is sent twice.
  */
-import { type Duplex, PassThrough, pipeline, type Readable } from 'node:stream';
+import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { SallyportError } from '../../config/errors.ts';
-import { limits } from '../../config/limits.ts';
 import { rateLimitHeaders } from '../../ext-authz/rate-limit.ts';
 import type { Allow } from '../../filters/decision.ts';
 import type { Call, Destination, Pin } from '../../filters/facts.ts';
@@ -13,6 +12,7 @@ import { hasBody } from './body.ts';
 import type { Core } from './core.ts';
 import type { Exchange } from './exchange.ts';
 import { flatHeaders, type Request, type Response, responseHeaders, upstreamHeaders } from './headers.ts';
+import { join } from './join.ts';
 import { discardBody, failedAllow, refuseRequest } from './refuse.ts';
 
 export type Allowed = Exchange &
@@ -189,12 +189,10 @@ function joinSockets(
   );
   for (const [name, value] of Object.entries(ourHeaders(decision))) lines.push(`${name}: ${value}`);
   response.detachSocket(socket);
-  socket.setTimeout(limits.streamIdleTimeoutMs, () => socket.destroy());
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n${lines.join('\r\n')}\r\n\r\n`,
     'latin1',
   );
   if (head.length > 0) socket.unshift(head);
-  pipeline(socket, upstream, () => undefined);
-  pipeline(upstream, socket, () => undefined);
+  join(socket, upstream);
 }

@@ -77,6 +77,8 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     track(socket, peer);
     if (protocol === 'http1') {
       http.emit('connection', socket);
+      // It was paused while its first bytes were looked at.
+      socket.resume();
       return;
     }
     // The session event is emitted before `emit` returns; its socket is only a proxy of ours.

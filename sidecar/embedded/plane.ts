@@ -36,7 +36,11 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
       onError: (err) => log.warn({ err }, 'connections to a destination did not close'),
     }),
     bodies: createBodyBudget(),
-    refusal: (error) => refusal(error, clock, ids.decision()),
+    refusal: (error) => {
+      const deny = refusal(error, clock, ids.decision());
+      deps.onRefusal?.(deny);
+      return deny;
+    },
     assertElsewhere: (authority) => {
       if (own.has(authority.toLowerCase()))
         throw new SallyportError('NotFound', 'this is the proxy’s own address, not a destination');

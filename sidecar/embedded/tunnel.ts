@@ -1,7 +1,6 @@
 /** CONNECT: check, answer, and then what the decision says: read the requests, pass TLS by name, or pass bytes. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { pipeline } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
 import { SallyportError, toSallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
@@ -13,6 +12,7 @@ import { readCall, tunnelCall } from './call.ts';
 import { type ClientHello, readClientHello } from './client-hello.ts';
 import type { Core } from './core.ts';
 import { dial } from './dial.ts';
+import { join } from './join.ts';
 import type { Peer, Tunnel } from './peer.ts';
 import { failedAllow, refuseSocket, refuseTls } from './refuse.ts';
 import { protocolOf, sniff } from './sniff.ts';
@@ -164,7 +164,7 @@ async function passByName(
     return;
   }
   try {
-    join(core, socket, await open(core, pin));
+    join(socket, await open(core, pin), durationMs(core));
     core.deps.checker.settle(connect, 'Sent');
   } catch (thrown) {
     core.deps.checker.settle(connect, 'NotSent');
@@ -187,7 +187,7 @@ async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket
   }
   core.deps.checker.settle(decision, 'Sent');
   established(socket, decision);
-  join(core, socket, upstream);
+  join(socket, upstream, durationMs(core));
 }
 
 function open(core: Core, pin: Pin): Promise<Socket> {
@@ -195,27 +195,4 @@ function open(core: Core, pin: Pin): Promise<Socket> {
   return dial(pin, core.deps.settings.upstream.connect_timeout_ms, true);
 }
 
-function join(core: Core, socket: Socket, upstream: Socket): void {
-  const end = (): void => {
-    socket.destroy();
-    upstream.destroy();
-  };
-  const timer = setTimeout(end, core.deps.settings.proxy.tunnel_duration_ms_max).unref();
-  let open = 2;
-  const done = (error: Error | null | undefined): void => {
-    open -= 1;
-    // One side may close its half and still read (RFC 9110, section 9.3.6); after both, or an error, all ends.
-    if (open === 0 || error) {
-      clearTimeout(timer);
-      end();
-    }
-  };
-  for (const side of [socket, upstream]) side.setTimeout(limits.streamIdleTimeoutMs, end);
-  if (socket.destroyed) {
-    clearTimeout(timer);
-    end();
-    return;
-  }
-  pipeline(socket, upstream, done);
-  pipeline(upstream, socket, done);
-}
+const durationMs = (core: Core): number => core.deps.settings.proxy.tunnel_duration_ms_max;

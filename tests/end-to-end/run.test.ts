@@ -99,7 +99,7 @@ test('as root the command is confined; without root it is said that it is not', 
 test('the agent’s user cannot open the admin socket, read the token or the state', async () => {
   const script = [
     `curl -sS --noproxy '*' --unix-socket ${running.status.admin.socket} http://localhost/v1/status; echo "socket $?"`,
-    `cat ${join(running.status.state_dir, 'admin.token')} ${join(running.status.state_dir, 'state.db')}; echo "state $?"`,
+    `cat ${join(running.status.state_dir, 'admin.token')} ${join(running.status.state_dir, 'holds.db')}; echo "state $?"`,
   ].join('\n');
   const { out, err } = await run('sh', '-c', script);
   // Without root there is no other user to shut out, and `run` says so.

@@ -326,3 +326,14 @@ test('a rule in shadow mode is recorded and has no effect', async () => {
   expect(decision).toMatchObject({ kind: 'Allow', shadow: [{ rule: 'would', would: 'forbid' }] });
   expect(journal.find(decision.id)).toMatchObject({ shadow: [{ rule: 'would', would: 'forbid' }] });
 });
+
+test('a message that should have been read as MCP and was not is no reason to let it pass', async () => {
+  const { check } = world(
+    policy(`  - { name: any, to: { hosts: [api.example.com] }, allow: {} }
+  - { name: no-delete, to: { hosts: [api.example.com], mcp: { methods: [tools/call], tools: [delete_*] } }, forbid: {} }`),
+  );
+  expect(await check({ method: 'POST', path: '/mcp' })).toMatchObject({ kind: 'Deny', code: 'Forbidden' });
+  expect((await check({ path: '/mcp' })).kind).toBe('Allow');
+  const search = { kind: 'call', method: 'tools/call', tool: 'search_docs' } as const;
+  expect((await check({ method: 'POST', path: '/mcp', mcp: search })).kind).toBe('Allow');
+});

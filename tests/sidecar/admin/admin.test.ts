@@ -54,7 +54,7 @@ describe('on the Unix socket', () => {
     expect(mode(status.run_dir)).toBe(0o711);
     expect(mode(status.state_dir)).toBe(0o700);
     expect(mode(join(status.state_dir, 'admin.token'))).toBe(0o600);
-    expect(mode(join(status.state_dir, 'state.db'))).toBe(0o600);
+    expect(mode(join(status.state_dir, 'holds.db'))).toBe(0o600);
     expect(mode(status.ca.file)).toBe(0o644);
   });
 

@@ -155,6 +155,8 @@ export const limits = {
   /** Pools of connections to destinations, one for each pin and name. */
   upstreamPoolsMax: 512,
   streamsPerConnectionMax: 100,
+  /** Requests that one HTTP/1.1 connection may have under way (RFC 9112, section 9.3.2: pipelining). */
+  requestsPipelinedMax: 256,
   /** An idle connection of a client is kept this long. */
   clientKeepAliveMs: 60_000,
 

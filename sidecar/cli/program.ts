@@ -66,6 +66,8 @@ export function createProgram(exit: (code: number) => void): Command {
     .option('--demo', 'start the example upstreams (on by default with the example policy)')
     .option('--no-demo', 'do not start them')
     .action(async (_options, command: Command) => {
+      const { relaunchSmall } = await import('./relaunch.ts');
+      relaunchSmall();
       const { start } = await import('./commands/start.ts');
       exit(await start(flagsOf<{ demo?: boolean }>(command)));
     });

@@ -47,6 +47,16 @@ function closedProgram(file: string, user: UnixUser): string | undefined {
 /** A script is read by its interpreter as the same user; a binary needs only to be executable. */
 const isScript = (file: string): boolean => /\.(sh|py|js|mjs|rb|pl)$/.test(file);
 
+/** access(2) as this process. */
+function passes(file: string, mode: number): boolean {
+  try {
+    accessSync(file, mode);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export type Found =
   | Readonly<{ kind: 'found'; file: string }>
   | Readonly<{ kind: 'closed'; why: string }>
@@ -64,17 +74,15 @@ export function findProgram(
     : searchPath.split(':').map((dir) => path.resolve(cwd, dir, word));
   let why: string | undefined;
   for (const file of candidates) {
-    try {
-      accessSync(file, constants.F_OK);
-      const closed = user === undefined ? undefined : closedProgram(file, user);
-      if (user === undefined) accessSync(file, constants.X_OK);
-      if (closed === undefined) return { kind: 'found', file };
-      why ??= closed;
-    } catch (thrown) {
-      if (thrown instanceof Error && 'code' in thrown && thrown.code === 'EACCES')
-        why ??= `${file} may not be run`;
-      // ENOENT, ENOTDIR: not this one.
-    }
+    if (!passes(file, constants.F_OK)) continue;
+    const closed =
+      user === undefined
+        ? passes(file, constants.X_OK)
+          ? undefined
+          : `${file} may not be run`
+        : closedProgram(file, user);
+    if (closed === undefined) return { kind: 'found', file };
+    why ??= closed;
   }
   return why === undefined ? { kind: 'missing' } : { kind: 'closed', why };
 }

@@ -18,6 +18,8 @@ export type Exchange = Readonly<{
   response: Response;
   /** The client waits for 100 before it sends the body. */
   expectsContinue: boolean;
+  /** Aborted once the client is gone. */
+  gone: AbortController;
   /** A WebSocket handshake: what comes after 101 goes over this socket. */
   upgrade: Readonly<{ socket: Socket; head: Buffer }> | undefined;
 }>;
@@ -27,7 +29,7 @@ let requests = 0;
 /** Never rejects: what fails is told to the client, and to the log where it is ours. */
 export async function serve(core: Core, exchange: Exchange, target: Target): Promise<void> {
   const { request, response } = exchange;
-  const gone = clientGone(exchange);
+  const gone = watchClient(exchange);
   let call: Call | undefined;
   try {
     requests += 1;
@@ -36,7 +38,7 @@ export async function serve(core: Core, exchange: Exchange, target: Target): Pro
     call = await readNeeded(core, exchange, call, destination);
     const decision = await core.deps.checker.check(call, gone);
     if (decision.kind !== 'Allow') refuseRequest(request, response, call, decision);
-    else await carry(core, exchange, call, decision, gone);
+    else await carry(core, exchange, call, decision);
   } catch (thrown) {
     const failure = toSallyportError(thrown);
     if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a request failed');
@@ -46,8 +48,7 @@ export async function serve(core: Core, exchange: Exchange, target: Target): Pro
   }
 }
 
-function clientGone({ request, response }: Exchange): AbortSignal {
-  const gone = new AbortController();
+function watchClient({ request, response, gone }: Exchange): AbortSignal {
   let finished = false;
   response.once('finish', () => {
     finished = true;
@@ -82,23 +83,17 @@ async function readNeeded(
   return withBody(call, body, mcp);
 }
 
-async function carry(
-  core: Core,
-  exchange: Exchange,
-  call: Call,
-  decision: Allow,
-  gone: AbortSignal,
-): Promise<void> {
-  const { request, response } = exchange;
+async function carry(core: Core, exchange: Exchange, call: Call, decision: Allow): Promise<void> {
+  const { request, response, gone } = exchange;
   const { checker } = core.deps;
-  if (gone.aborted) {
+  if (gone.signal.aborted) {
     checker.settle(decision, 'NotSent');
     return;
   }
   try {
     const { destination, pin } = dialable(core, decision);
     if (exchange.expectsContinue && call.body.kind === 'unread' && hasBody(request)) response.writeContinue();
-    await forward(core, { ...exchange, call, decision, destination, pin, gone });
+    await forward(core, { ...exchange, call, decision, destination, pin });
   } catch (thrown) {
     // Whatever is thrown before the first byte leaves; later failures are answered by `forward` itself.
     checker.settle(decision, 'NotSent');

@@ -16,13 +16,14 @@ import { join } from './join.ts';
 import { discardBody, failedAllow, refuseRequest } from './refuse.ts';
 
 export type Allowed = Exchange &
-  Readonly<{ call: Call; decision: Allow; destination: Destination; pin: Pin; gone: AbortSignal }>;
+  Readonly<{ call: Call; decision: Allow; destination: Destination; pin: Pin }>;
 
 const grpcType = /^application\/grpc(?:[+;\s]|$)/i;
 
 /** @returns when the exchange is over. Rejects only where provably nothing was sent and nothing answered. */
 export function forward(core: Core, allowed: Allowed): Promise<void> {
-  const { request, response, call, decision, gone } = allowed;
+  const { request, response, call, decision } = allowed;
+  const gone = allowed.gone.signal;
   const grpc = grpcType.test(call.headers['content-type'] ?? '');
   const dispatcher = core.pools.of(allowed.destination, allowed.pin, grpc);
   const body = bodyOf(request, call, allowed.upgrade !== undefined);
@@ -114,8 +115,7 @@ const brokenOff = (cause: unknown): SallyportError =>
  * a body when the destination fails, which would take the client's connection with it before it is answered.
  */
 function bodyOf(request: Request, call: Call, upgrade: boolean): Buffer | Readable | null {
-  if (call.body.kind === 'whole')
-    return call.body.bytes.byteLength === 0 ? null : Buffer.from(call.body.bytes);
+  if (call.body.kind === 'whole') return call.body.bytes.byteLength === 0 ? null : asBuffer(call.body.bytes);
   if (upgrade || !hasBody(request)) return null;
   const through = new PassThrough();
   through.on('error', () => undefined);
@@ -127,6 +127,10 @@ function bodyOf(request: Request, call: Call, upgrade: boolean): Buffer | Readab
   request.pipe(through);
   return through;
 }
+
+/** The same memory: what was checked is what is sent. */
+const asBuffer = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
 
 function writeHead(allowed: Allowed, status: number, raw: readonly string[], reason: string): void {
   const { request, response, decision } = allowed;

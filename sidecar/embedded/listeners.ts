@@ -32,13 +32,17 @@ export type Listeners = Readonly<{
 /** @param route carries an origin-form request to the base-URL routes. */
 export function createListeners(core: Core, route: (exchange: Exchange) => void): Listeners {
   const peers = new WeakMap<object, Peer>();
+  const underWay = new WeakMap<Socket, Set<AbortController>>();
   const sockets = new Set<Socket>();
   const connectionsMax = core.deps.settings.proxy.connections_max;
 
   const track = (socket: Socket, peer: Peer): void => {
     peers.set(socket, peer);
     sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+    socket.once('close', () => {
+      sockets.delete(socket);
+      for (const gone of underWay.get(socket) ?? []) gone.abort();
+    });
     socket.on('error', () => socket.destroy());
   };
   const peerBehind = (request: Request): Peer => {
@@ -98,8 +102,10 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
   ): void => {
     try {
       const peer = peerBehind(request);
+      const gone = new AbortController();
+      if (!('stream' in request)) enter(request.socket, response, gone);
       const target = targetOf(request, peer);
-      const exchange: Exchange = { peer, request, response, upgrade: undefined, ...options };
+      const exchange: Exchange = { peer, request, response, gone, upgrade: undefined, ...options };
       if (target === undefined) {
         route(exchange);
         return;
@@ -109,6 +115,22 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     } catch (thrown) {
       refuseThrown(request, response, thrown);
     }
+  };
+  /**
+   * Node starts every request that a connection has sent, and tells the end of the connection only to the one
+   * whose answer is being written; the others would go on for a client that is gone.
+   */
+  const enter = (socket: Socket, response: Response, gone: AbortController): void => {
+    const all = underWay.get(socket) ?? new Set();
+    underWay.set(socket, all);
+    all.add(gone);
+    response.once('close', () => all.delete(gone));
+    if (all.size <= limits.requestsPipelinedMax) return;
+    if (!('stream' in response)) response.shouldKeepAlive = false;
+    throw new SallyportError(
+      'Overloaded',
+      `one connection has more than ${limits.requestsPipelinedMax} requests under way`,
+    );
   };
   const refuseThrown = (request: Request, response: Response, thrown: unknown): void => {
     if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a request failed');

@@ -2,6 +2,7 @@
  * undici pools, one for each pin and name: a connection opened for one host is never used for another, even
  * at the same address. The least recently used pool is closed once there are too many.
  */
+import type { Socket } from 'node:net';
 import tls from 'node:tls';
 import { LRUCache } from 'lru-cache';
 import { type Dispatcher, Pool } from 'undici';
@@ -36,13 +37,17 @@ export function createPools(options: PoolsOptions): Pools {
   const open = (destination: Destination, pin: Pin, h2: boolean): Pool => {
     const secure = destination.scheme === 'https';
     const { host, hostIsAddress } = destination;
-    const connect = (): Promise<import('node:net').Socket> =>
+    // Without TLS there is no ALPN; undici takes the protocol from this field, as its own connector sets it.
+    const connect = (): Promise<Socket> =>
       secure
         ? dialTls(pin, { host, hostIsAddress, secureContext, alpn: [h2 ? 'h2' : 'http/1.1'], timeoutMs })
-        : dial(pin, timeoutMs);
+        : dial(pin, timeoutMs).then((socket) =>
+            h2 ? Object.assign(socket, { alpnProtocol: 'h2' }) : socket,
+          );
     return new Pool(originOf(destination), {
       connections: options.connectionsMax,
-      pipelining: 1,
+      // One request at a time over HTTP/1.1; streams over HTTP/2.
+      pipelining: h2 ? limits.streamsPerConnectionMax : 1,
       allowH2: h2,
       ...(h2 && !secure ? { h2Options: { useH2c: true } } : {}),
       maxHeaderSize: limits.requestHeaderBytesMax,

@@ -8,6 +8,7 @@ import { parsePolicy } from '../../config/policy/parse.ts';
 import { type Settings, settingsSchema } from '../../config/settings.ts';
 import { openAuthority } from '../../envoy/authority.ts';
 import type { DataPlane, PlaneDeps } from '../../envoy/data-plane.ts';
+import { followHoldOutcomes } from '../../envoy/hold-outcomes.ts';
 import { createExampleAuthority, type ExampleAuthority } from '../../examples/upstream/certificates.ts';
 import { startUpstream, type Upstream } from '../../examples/upstream/server.ts';
 import { createChecker } from '../../ext-authz/check.ts';
@@ -49,6 +50,8 @@ export type Harness = Readonly<{
   /** What agents trust. */
   caPem: string;
   holds: HoldStore;
+  /** Takes note of what the plane says became of released requests. */
+  followOutcomes(): void;
   decisions: readonly Readonly<{ decision: Decision; call: Call }>[];
   apply(policy: (ports: Ports) => string): Promise<void>;
   close(): Promise<void>;
@@ -134,6 +137,7 @@ async function assemble(
     membersOf: (group) => policy.source.approvers[group]?.members ?? [],
   });
   closers.push(() => holds.close());
+  const outcomes = followHoldOutcomes(stateDir, holds);
   const quota = openQuotaStore(database, clock);
   closers.push(() => quota.close());
   const journal = openJournal(stateDir, { clock });
@@ -165,6 +169,7 @@ async function assemble(
     plane,
     port: Number(new URL(plane.proxyUrl).port),
     ...{ ports, upstream, raw, upstreamAuthority, holds, decisions, close },
+    followOutcomes: () => void outcomes(),
     caPem: authority.caPem,
     apply: async (make) => {
       const next = compiled(make(ports));

@@ -36,7 +36,7 @@ rules:
     to: { hosts: [private.test], ports: [${http}, ${https}] }
     allow: {}
   - name: by-address
-    to: { hosts: ["127.0.0.1"], ports: [${http}], paths: [/hello], internal: true }
+    to: { hosts: ["127.0.0.1"], ports: [${http}, ${https}], paths: [/hello], internal: true }
     allow: {}
   - name: proves-another-name
     to: { hosts: [wrong.test], ports: [${wrong}], internal: true }

@@ -1,6 +1,9 @@
 /** Ends of a sidecar that nobody planned: what was promised still holds after. */
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { isRunning } from '../../sidecar/run-file.ts';
 import { until } from '../support/cli.ts';
 import { type Bench, curl, makeBench, policyText, startRunning } from '../support/sidecar.ts';
 
@@ -54,6 +57,18 @@ test('after a kill, stop finds nothing of the dead sidecar and a start takes ove
   expect((await curl(second.status, [`${bench.plain}/hello`])).code).toBe(200);
 });
 
+test('what a killed sidecar left running is ended by stop', async () => {
+  const first = await startRunning(bench, ['--demo']);
+  const demo = first.status.processes.find(({ name }) => name === 'demo upstream');
+  first.child.kill('SIGKILL');
+  // Not `ended`: what was left running still holds the pipes.
+  await once(first.child, 'exit');
+  expect(demo === undefined || isRunning(demo)).toBe(true);
+  const { code, out } = await bench.cli(['stop']);
+  expect([code, out]).toEqual([0, `ended: demo upstream (pid ${demo?.pid})\n`]);
+  expect(demo !== undefined && isRunning(demo)).toBe(false);
+});
+
 test('SIGTERM ends it with status 0', async () => {
   const first = await startRunning(bench);
   first.child.kill('SIGTERM');
@@ -75,4 +90,25 @@ test('a new policy holds once it is written; a wrong one is refused, told, and c
   expect((await curl(running.status, [`${bench.plain}/hello`])).code).toBe(403);
   const { out } = await bench.cli(['status', '--json']);
   expect(JSON.parse(out)).toMatchObject({ health: { status: 'Degraded' } });
+});
+
+test('a backup taken while it runs brings the holds back on another state directory', async () => {
+  const first = await startRunning(bench);
+  const asked = curl(first.status, [...order, `${bench.plain}/orders`]).catch(() => undefined);
+  const [pending] = await until('a pending hold', async () => {
+    const found = await holds('Pending');
+    return found.length === 0 ? undefined : found;
+  });
+  const file = join(bench.home.dir, 'state.backup');
+  expect(await bench.cli(['backup', file])).toMatchObject({ code: 0 });
+  expect(await bench.cli(['restore', file])).toMatchObject({ code: 1, err: expect.stringContaining('pid') });
+  await bench.cli(['stop']);
+  await asked;
+  const elsewhere = { SALLYPORT_STATE_DIR: join(bench.home.dir, 'other') };
+  expect(await bench.cli(['restore', file], { env: elsewhere })).toMatchObject({ code: 0 });
+  const second = await startRunning(bench, [], elsewhere);
+  const { out } = await bench.cli(['holds', 'list', '--state', 'Pending', '--json'], { env: elsewhere });
+  expect(JSON.parse(out)).toMatchObject({ holds: [{ id: pending?.id }] });
+  expect(await bench.cli(['stop'], { env: elsewhere })).toMatchObject({ code: 0 });
+  expect((await second.ended).code).toBe(0);
 });

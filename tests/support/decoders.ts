@@ -25,4 +25,12 @@ export const decoders = [
   { decoder: 'previewOf', test: 'tests/filters/oversight/preview.test.ts' },
   { decoder: 'openJournal', test: 'tests/filters/common/journal-file.test.ts' },
   { decoder: 'restore', test: 'tests/filters/common/backup.test.ts' },
+  { decoder: 'readClientHello', test: 'tests/sidecar/embedded/client-hello.test.ts' },
+  { decoder: 'resolveDotSegments', test: 'tests/sidecar/embedded/dot-segments.test.ts' },
+  { decoder: 'targetOf', test: 'tests/sidecar/embedded/target.test.ts' },
+  { decoder: 'readRunFile', test: 'tests/sidecar/fuzz.test.ts' },
+  { decoder: 'explain', test: 'tests/sidecar/fuzz.test.ts' },
+  { decoder: 'bearerMatches', test: 'tests/sidecar/fuzz.test.ts' },
+  { decoder: 'printable', test: 'tests/sidecar/fuzz.test.ts' },
+  { decoder: 'redact', test: 'tests/sidecar/fuzz.test.ts' },
 ];

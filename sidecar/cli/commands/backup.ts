@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { backup, restore } from '../../../filters/common/backup.ts';
 import { openDirectories } from '../../directories.ts';
-import { acquireLock } from '../../lock.ts';
+import { isRunning, readRunFile, removeRunFile } from '../../run-file.ts';
 import { CommandFailure, createOutput, exitCodes } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings } from '../settings.ts';
@@ -29,13 +29,16 @@ export async function restoreFrom(file: string, flags: Flags): Promise<number> {
   if (!existsSync(source))
     throw new CommandFailure(`there is no backup ${source}`, 'Check the path.', exitCodes.usage);
   const { stateDir } = openDirectories(commandSettings(flags));
-  // A running sidecar would go on with what it has open, and write it over the restored state.
-  const lock = acquireLock(stateDir);
-  try {
-    await restore(source, stateDir);
-  } finally {
-    lock.release();
-  }
+  const owner = readRunFile(stateDir)?.processes[0];
+  if (owner !== undefined && isRunning(owner))
+    throw new CommandFailure(
+      `a sidecar (pid ${owner.pid}) uses ${stateDir}`,
+      'End it with `sallyport stop`, move the directory away, and try again.',
+    );
+  // It takes an empty directory only, so nothing of another state is ever mixed in or written over.
+  await restore(source, stateDir);
+  // The processes that it names were those of the moment of the backup.
+  removeRunFile(stateDir);
   output.value({ restored: source, state_dir: stateDir });
   output.line(`${stateDir} holds the state of ${source}`);
   return exitCodes.ok;

@@ -65,6 +65,19 @@ export function interceptedCases(harness: () => Harness): void {
     expect(seen(h, '/fronted')).toBe(0);
   });
 
+  test('TLS to an address that a rule names is read, though its clients name no server', async () => {
+    const h = harness();
+    const authority = `127.0.0.1:${h.ports.https}`;
+    const ask = async (path: string) => {
+      const { socket } = await tunnel(h.port, authority);
+      const secure = await tlsOn(socket, { host: '127.0.0.1', ca: h.caPem });
+      return sendOn(secure, `GET ${path} HTTP/1.1\nHost: ${authority}`);
+    };
+    expect((await ask('/hello?address')).status).toBe(200);
+    expect((await ask('/orders')).status).toBe(403);
+    expect(seen(h, '/hello?address')).toBe(1);
+  });
+
   test('no certificate is made for a name that no rule reads', async () => {
     const h = harness();
     const { reply, socket } = await tunnel(h.port, `api.test:${h.ports.https}`);

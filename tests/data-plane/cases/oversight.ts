@@ -34,7 +34,10 @@ export function oversightCases(start: StartPlane): void {
       const reply = await waiting;
       expect(reply.status).toBe(201);
       expect(seen(h, '/orders')).toBe(1);
-      expect(h.holds.get(hold.id)?.state).toBe('Sent');
+      await until(() => {
+        h.followOutcomes();
+        return h.holds.get(hold.id)?.state === 'Sent';
+      }, 'the outcome of the hold');
     });
   });
 

@@ -1,5 +1,4 @@
 /** What flows: server-sent events, WebSocket, large bodies, trailers, and clients that go away. */
-import { request as httpRequest } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { ProxyAgent, request } from 'undici';
 import { expect, test } from 'vitest';
@@ -130,25 +129,6 @@ export function streamCases(harness: () => Harness): void {
     socket.resume();
     await within(closed(socket), 'the end of the answer');
     expect(socket.bytesRead).toBeGreaterThan(size);
-  });
-
-  test('trailers pass', async () => {
-    const h = harness();
-    const trailers = await within(
-      new Promise<NodeJS.Dict<string>>((resolve, reject) => {
-        const asked = httpRequest(
-          { host: '127.0.0.1', port: h.port, path: `http://api.test:${h.ports.http}/trailers` },
-          (response) => {
-            response.resume();
-            response.once('end', () => resolve(response.trailers));
-          },
-        );
-        asked.once('error', reject);
-        asked.end();
-      }),
-      'the trailers',
-    );
-    expect(trailers['x-checksum']).toBe('abc');
   });
 
   test('a client that goes away takes its upstream request with it', async () => {

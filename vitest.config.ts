@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
+/** One seed for every fuzz test of this run; the workers inherit it. */
+process.env['FUZZ_SEED'] ??= String(Date.now() % 2 ** 31);
+
 export default defineConfig({
   test: {
     include: ['tests/**/*.test.ts'],

@@ -153,6 +153,8 @@ export function connectionManager(options: {
         headers_with_underscores_action: 'ALLOW',
         idle_timeout: duration(limits.streamIdleTimeoutMs),
       },
+      // Python's urllib opens its tunnels with `CONNECT … HTTP/1.0`.
+      http_protocol_options: { accept_http_10: true },
       http2_protocol_options: {
         allow_connect: true,
         max_concurrent_streams: limits.requestHeadersMax,

@@ -1,8 +1,6 @@
 /** The example upstreams of the first screen: a child process that ends with the sidecar. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { limits } from '../../config/limits.ts';
 import { freePort, movedPort } from '../ports.ts';
@@ -51,10 +49,10 @@ function firstLines(child: ChildProcess): Promise<Map<string, string>> {
   });
 }
 
-export async function startDemo(): Promise<Demo> {
+/** `caDir` gets the certificate of the example's authority, made anew at each start. */
+export async function startDemo(caDir: string): Promise<Demo> {
   const http = await freePort(httpPort, 'the demo');
   const https = await freePort(httpsPort, 'the demo', [http]);
-  const caDir = mkdtempSync(path.join(tmpdir(), 'sallyport-demo-'));
   const child = spawn(
     process.execPath,
     [

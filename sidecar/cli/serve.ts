@@ -44,7 +44,7 @@ export async function serve(
     // Before anything is started or written: a second sidecar of this state ends here.
     const { stateDir } = openDirectories(settings);
     acquireLock(stateDir).release();
-    const demo = settings.demo ? await startDemo() : undefined;
+    const demo = settings.demo ? await startDemo(path.join(stateDir, 'demo')) : undefined;
     if (demo !== undefined) ending.add('demo upstream', demo.stop);
     for (const line of demo?.moved ?? []) report(line);
     const { startSidecar } = await import('../main.ts');

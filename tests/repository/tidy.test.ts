@@ -83,7 +83,8 @@ test('no file is named for being a pile or a second version', () => {
 test('no source has a suppression without a reason, an untyped escape, or an unfinished mark', () => {
   const marks = ['TO' + 'DO', 'FIX' + 'ME', 'X' + 'XX'];
   const wrong: string[] = [];
-  for (const file of sources) {
+  // This file names the marks that it looks for.
+  for (const file of sources.filter((name) => name !== 'tests/repository/tidy.test.ts')) {
     read(file)
       .split('\n')
       .forEach((line, index) => {

@@ -1,7 +1,7 @@
 /** Every decoder of bytes or text that someone else wrote. Each is fuzzed by the test named beside it. */
 export const decoders = [
   { decoder: 'canonicalDestination', test: 'tests/filters/egress/canonical.test.ts' },
-  { decoder: 'parseAuthority', test: 'tests/filters/egress/canonical.test.ts' },
+  { decoder: 'parseAuthority', test: 'tests/filters/egress/canonical-host.test.ts' },
   { decoder: 'classifyAddress', test: 'tests/filters/egress/classify.test.ts' },
   { decoder: 'createResolver', test: 'tests/filters/egress/dns.test.ts' },
   { decoder: 'readCredential', test: 'tests/filters/identity/identify.test.ts' },

@@ -1,7 +1,8 @@
 /** The admin API of a real sidecar: who gets in, and what they are told. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -112,10 +113,20 @@ describe('on the Unix socket', () => {
     });
   });
 
-  test('a body past the limit is refused', async () => {
-    const body = JSON.stringify({ by: 'x'.repeat(2 * 1024 * 1024) });
-    const answer = await ask('socket', '/v1/explain', { method: 'POST', body });
-    expect([answer.status, JSON.parse(answer.text).code]).toEqual([413, 'RequestTooLarge']);
+  test('a body past the limit is refused before it is sent', async () => {
+    const call = request({
+      socketPath: running.status.admin.socket,
+      path: '/v1/explain',
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'content-length': String(2 * 1024 * 1024) },
+    });
+    call.on('error', () => undefined);
+    call.flushHeaders();
+    const [response] = (await once(call, 'response')) as [IncomingMessage];
+    let text = '';
+    for await (const part of response.setEncoding('utf8')) text += part;
+    call.destroy();
+    expect([response.statusCode, JSON.parse(text).code]).toEqual([413, 'RequestTooLarge']);
   });
 
   test('garbage instead of HTTP ends that connection only', async () => {

@@ -1,10 +1,17 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { startDemo } from '../../../sidecar/cli/demo.ts';
 import { isRunning } from '../../../sidecar/run-file.ts';
 
 let blocker: Server | undefined;
-afterEach(() => blocker?.close());
+const dir = mkdtempSync(join(tmpdir(), 'sp-demo-'));
+afterEach(() => {
+  blocker?.close();
+  rmSync(dir, { recursive: true, force: true });
+});
 
 test('the example upstreams answer, move off a port in use and say so, and end when told', async () => {
   blocker = createServer();
@@ -13,7 +20,7 @@ test('the example upstreams answer, move off a port in use and say so, and end w
     blocker?.once('error', () => resolve());
     blocker?.listen(10_090, '127.0.0.1', () => resolve());
   });
-  const demo = await startDemo();
+  const demo = await startDemo(join(dir, 'ca'));
   try {
     expect(demo.http).not.toBe(10_090);
     expect(demo.moved.join('\n')).toContain(

@@ -97,10 +97,10 @@ export const limits = {
   holdsOpenMax: 10_000,
   holdsOpenPerAgentMax: 500,
   holdsWaitingMax: 1_000,
-  holdBodyPreviewBytesMax: 64 * 1024,
+  holdBodyPreviewBytesMax: 32 * 1024,
   holdHeaderPreviewCharsMax: 1_024,
   holdNoteCharsMax: 1_000,
-  holdsKeptTerminalMax: 50_000,
+  holdsKeptTerminalMax: 10_000,
   holdExpireEveryMs: 1_000,
 
   // The check.

@@ -104,9 +104,14 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       grpc_port: setting(
         portOrZero.nullable().default(null),
-        'TCP port on loopback for ext_authz over gRPC, for an Envoy that is not ours; wants the admin token as `authorization: Bearer`. null: Unix socket only.',
+        'TCP port on loopback for ext_authz over gRPC, for an Envoy that is not ours; wants the admin token as `authorization: Bearer`. null: none.',
       ),
-      http_port: setting(portOrZero.nullable().default(null), 'The same over HTTP. null: Unix socket only.'),
+      http_port: setting(portOrZero.nullable().default(null), 'The same over HTTP. null: none.'),
+      grpc_socket: setting(
+        text.default(''),
+        'Unix socket (mode 0600) for ext_authz over gRPC, for an Envoy of the sidecar’s user that is not ours. Empty: none.',
+      ),
+      http_socket: setting(text.default(''), 'The same over HTTP. Empty: none.'),
     })
     .prefault({}),
   admin: z

@@ -26,6 +26,8 @@ const resource = z.object({
 const context = z.object({
   headers: z.record(z.string().max(256), z.string().max(limits.requestHeaderBytesMax)).optional(),
   mcp: mcp.optional(),
+  /** The request's body as text. Absent: it has none. */
+  body: z.string().max(limits.inspectedBodyBytesMax).optional(),
 });
 
 export const evaluationSchema = z.object({ subject, action, resource, context: context.optional() });
@@ -94,7 +96,8 @@ export function callOf(evaluation: Evaluation, requestId: string): Call {
     authority,
     path,
     headers: readHeaders(Object.entries(evaluation.context?.headers ?? {})).headers,
-    body: { kind: 'unread' },
+    // A caller that names no body says that there is none.
+    body: { kind: 'whole', bytes: new TextEncoder().encode(evaluation.context?.body ?? '') },
     mcp: mcpCall,
     requestId,
     via: 'authzen',

@@ -4,7 +4,7 @@
  * From the last `await` on, everything is synchronous: two callers never pass each other on a quota or a hold.
  */
 import type { Logger } from 'pino';
-import { errors, SallyportError, toSallyportError } from '../config/errors.ts';
+import { SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { PolicyVersion } from '../filters/common/brand.ts';
 import type { Ids } from '../filters/common/ids.ts';
@@ -169,7 +169,7 @@ async function decide(
   progress.verdict = verdict;
   switch (verdict.kind) {
     case 'none':
-      return refused(unmatched(call));
+      return refused(unmatched(call, destination));
     case 'forbid':
       return refused(new SallyportError('Forbidden', verdict.reason));
     case 'allow': {
@@ -225,7 +225,7 @@ async function decideTunnel(
   const verdict = policy.connect(agent, destination, deps.clock.wallMs());
   switch (verdict.kind) {
     case 'none':
-      return refused(unmatched(call));
+      return refused(unmatched(call, destination));
     case 'forbid':
       progress.verdict = verdict.verdict;
       return refused(new SallyportError('Forbidden', verdict.verdict.reason));
@@ -304,11 +304,11 @@ const factsOf = (deps: CheckerDeps, call: Call, agent: Agent, destination: Desti
 });
 
 /** Why nothing matched, as closely as it can be told. */
-function unmatched(call: Call): SallyportError {
+function unmatched(call: Call, { method, host, port, path }: Destination): SallyportError {
   if (call.mcp.kind === 'invalid') return new SallyportError('McpInvalid', call.mcp.reason);
   if (call.body.kind === 'too-large')
     return new SallyportError('RequestTooLarge', `the body is larger than ${call.body.limitBytes} bytes`);
-  return new SallyportError('EgressDenied', errors.EgressDenied.title);
+  return new SallyportError('EgressDenied', `no rule lets ${method} ${host}:${port}${path} pass`);
 }
 
 const refused = (failure: SallyportError): Decided => ({ draft: denial(failure), payment: undefined });

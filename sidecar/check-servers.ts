@@ -1,11 +1,13 @@
-/** ext_authz on loopback TCP, for an Envoy that is not ours: only where the settings ask for it. */
+/** ext_authz for an Envoy that is not ours, on loopback TCP or a Unix socket: only where the settings ask for it. */
 import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Checker } from '../ext-authz/checker.ts';
+import type { Listen } from '../ext-authz/listen.ts';
 import type { Deny } from '../filters/decision.ts';
 import type { Ending } from './ending.ts';
 
-export type CheckServers = Readonly<{ grpc: string | undefined; http: string | undefined }>;
+/** Addresses, in the order of the settings. */
+export type CheckServers = Readonly<{ grpc: readonly string[]; http: readonly string[] }>;
 
 export async function startCheckServers(options: {
   settings: Settings['ext_authz'];
@@ -16,29 +18,23 @@ export async function startCheckServers(options: {
   ending: Ending;
 }): Promise<CheckServers> {
   const { settings, checker, log, token, onRefusal, ending } = options;
-  let grpc: string | undefined;
-  let http: string | undefined;
-  if (settings.grpc_port !== null) {
+  const listens = (port: number | null, socketPath: string): Listen[] => [
+    ...(port === null ? [] : [{ host: '127.0.0.1', port, token }]),
+    ...(socketPath === '' ? [] : [{ socketPath }]),
+  ];
+  const grpc: string[] = [];
+  for (const listen of listens(settings.grpc_port, settings.grpc_socket)) {
     const { serveGrpc } = await import('../ext-authz/grpc-server.ts');
-    const server = await serveGrpc({
-      checker,
-      log,
-      onRefusal,
-      listen: { host: '127.0.0.1', port: settings.grpc_port, token },
-    });
+    const server = await serveGrpc({ checker, log, onRefusal, listen });
     ending.add('ext_authz over gRPC', server.stop);
-    grpc = server.address;
+    grpc.push(server.address);
   }
-  if (settings.http_port !== null) {
+  const http: string[] = [];
+  for (const listen of listens(settings.http_port, settings.http_socket)) {
     const { serveHttp } = await import('../ext-authz/http-server.ts');
-    const server = await serveHttp({
-      checker,
-      log,
-      onRefusal,
-      listen: { host: '127.0.0.1', port: settings.http_port, token },
-    });
+    const server = await serveHttp({ checker, log, onRefusal, listen });
     ending.add('ext_authz over HTTP', server.stop);
-    http = server.address;
+    http.push(server.address);
   }
   return { grpc, http };
 }

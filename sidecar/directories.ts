@@ -13,7 +13,9 @@ const runDirBytesMax = limits.socketPathBytesMax - 24;
 function own(dir: string, mode: number, setting: string): string {
   const full = path.resolve(dir);
   try {
-    mkdirSync(full, { recursive: true, mode });
+    // Parents are for everybody to pass through; what is private is private itself.
+    mkdirSync(path.dirname(full), { recursive: true, mode: 0o755 });
+    const isNew = mkdirSync(full, { recursive: true, mode }) !== undefined;
     const found = lstatSync(full);
     // A directory that somebody else owns can be swapped under us.
     const uid = process.getuid?.() ?? found.uid;
@@ -22,7 +24,8 @@ function own(dir: string, mode: number, setting: string): string {
         'SettingsInvalid',
         `${setting} ${full} has to be a directory of user ${uid}, and is ${found.isDirectory() ? `user ${found.uid}'s` : 'not a directory'}; name another one`,
       );
-    chmodSync(full, mode);
+    // One that is there may be in use: at most it is closed further. Envoy's user may pass through (0711).
+    if (isNew || (found.mode & 0o066) !== 0) chmodSync(full, isNew ? mode : found.mode & 0o711);
   } catch (thrown) {
     if (thrown instanceof SallyportError) throw thrown;
     throw new SallyportError(

@@ -22,7 +22,7 @@ export const statusSchema = z.object({
   started_at: text,
   data_plane: z.object({ kind: z.enum(['envoy', 'embedded']), reason: text, proxy: text, proxy_tls: maybe }),
   admin: z.object({ socket: text, url: maybe }),
-  ext_authz: z.object({ grpc: maybe, http: maybe }),
+  ext_authz: z.object({ grpc: z.array(text), http: z.array(text) }),
   policy: z.object({
     file: text,
     version: text,
@@ -89,7 +89,7 @@ export async function statusOf(parts: StatusParts): Promise<Status> {
       proxy_tls: chosen.plane.proxyTlsUrl,
     },
     admin: { socket: admin.socketPath, url: admin.url },
-    ext_authz: parts.checkServers,
+    ext_authz: { grpc: [...parts.checkServers.grpc], http: [...parts.checkServers.http] },
     policy: {
       file: parts.settings.policy,
       version: current.version,

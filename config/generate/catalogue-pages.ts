@@ -49,7 +49,7 @@ export function metricsPage(): string {
     'Upper bounds in seconds.',
     table(['name', 'buckets'], buckets),
     '## A new metric',
-    'Declare it in `config/metrics.ts`, set it in `sidecar/metrics.ts`, run `npm run docs`.',
+    'Declare it in `config/metrics.ts`, count it where it happens, run `npm run docs`: [how](../CONTRIBUTING.md#to-add-a-metric).',
     '',
   ].join('\n\n');
 }

@@ -19,7 +19,8 @@ A setting is taken from the first place that has it:
 
 **The file** is the one given with \`--config\`, else by \`SALLYPORT_CONFIG\`, else \`sallyport.toml\` or \`sallyport.yaml\` in the
 working directory, else the same in \`/etc/sallyport\`. Only the first of these places that has one is read; two kinds in
-one place are an error. TOML and YAML say the same:
+one place are an error. With neither a file nor a policy named, \`sallyport start\` runs the example:
+\`config/examples/sallyport.yaml\`. TOML and YAML say the same:
 
 \`\`\`toml
 data_plane = "envoy"
@@ -44,7 +45,10 @@ Mappings are JSON objects. \`null\` and the empty text are null where a setting 
 
 An unknown key, an unknown \`SALLYPORT_\` variable and a value out of bounds are errors, all told at once; nothing starts.
 Of our variables only ${otherVariables.map(code).join(' and ')} are no settings. Those that Kubernetes makes for a Service
-named \`sallyport\` are passed over. Settings are read at start; the policy is what reloads.`;
+named \`sallyport\` are passed over. Settings are read at start; the policy is what reloads.
+
+**Without effect yet.** \`decisions.*\`, \`quota.*\`, \`oversight.timeout_ms\`, \`messaging.*\` and \`runtime.*\` are read and
+checked, and used once the parts that they are for are here.`;
 
 const sectionTitles: Readonly<Record<string, string>> = { '': 'General' };
 

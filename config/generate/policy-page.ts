@@ -52,6 +52,26 @@ approvers:
   maintainers: { members: [dana, lee, sam], quorum: 2 }
 `;
 
+/** Run against the example by a test. */
+export const casesExample = `cases:
+  - name: reading is allowed
+    agent: researcher
+    request: { method: GET, url: "https://api.github.com/repos/nodejs/node" }
+    expect: { decision: allow, rule: code-read }
+  - name: gists are forbidden, whoever asks
+    agent: deployer
+    request: { method: POST, url: "https://api.github.com/gists" }
+    expect: { decision: forbid, rule: no-gists }
+  - name: a searching tool may be called
+    agent: researcher
+    request:
+      method: POST
+      url: "https://mcp.example.org/"
+      headers: { content-type: application/json }
+      body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search_docs"}}'
+    expect: { decision: allow, rule: search-tools }
+`;
+
 const meaning = `A policy is one YAML file. It says which agents exist, which destinations they may call, which calls wait
 for a person, and how many calls there may be. What no rule allows is denied.
 
@@ -68,7 +88,10 @@ ${policyExample}\`\`\`
 ## How a request is decided
 
 1. **Who calls.** The connection is one agent of \`agents\`: by client certificate, proxy credential, Unix user, or
-   the one agent of the pod that the settings name. A caller that is none of them is refused.
+   the one agent of the pod that the settings name. The strongest proof that is there decides alone; a wrong one is
+   refused, not passed over. A caller that is none of them is refused. A credential is written as
+   \`sha256:\` and the digest of the password (\`printf %s PASSWORD | sha256sum\`), and used as
+   \`http://NAME:PASSWORD@127.0.0.1:10080\`.
 2. **Which rules match.** A rule matches where its \`agents\`, its \`to\` and its \`when\` all do. What a rule leaves out
    does not narrow it.
 3. **The strongest outcome wins.** Forbid is stronger than hold, hold stronger than allow. Neither the order of the
@@ -88,20 +111,27 @@ where it forbids or holds, and as no match where it allows. A fault never opens 
 - \`to\` is compared with the canonical destination: host in lower case and IDNA A-labels without trailing dot, path
   with unreserved characters decoded and without dot segments. A request whose destination can be read in two ways
   (encoded slashes, odd spellings of addresses, user names in the URL) is refused before any rule.
-- In hosts \`*\` is one label and \`**\` any number of labels, none included. In paths they are segments.
-  A wildcard is a whole label or segment. Wildcards do not stand for addresses; name an address itself.
+- In hosts \`*\` is one label and \`**\` any number of labels, none included: \`**.example.org\` is also \`example.org\`. In
+  paths they are segments: \`/gists/**\` is also \`/gists\`. A wildcard is a whole label or segment.
+- Wildcards do not stand for addresses; name an address itself. Only a bare \`**\` of a rule that forbids or holds, and
+  of a quota, is every address too.
+- Rules that forbid or hold, and quotas, also match the path as a lenient server reads it: empty segments dropped
+  (\`//gists\`), and characters decoded that a path may carry bare (\`%3A\` as \`:\`). What allows matches the path as it
+  is. The reasons are in [decision 0007](decisions/0007-matching-conventions.md).
 - A name without a dot in \`hosts\` of a rule is a group of \`hosts\` at the top (or \`localhost\`). A host of one label is
   named through a group: \`hosts: { payments: [payments] }\`. Groups do not stand in groups.
 - MCP methods and tools are exact or end in \`*\`. A rule with \`mcp\` matches only a body that is one strict MCP message.
-- \`internal: true\` is the one way to an address that is not public (loopback, private, link-local, metadata services),
-  and only for hosts that the same rule names exactly. Without it a name that resolves to such an address is refused.
+- \`internal: true\` is the one way to an address that is not public (loopback, private, link-local), and only for hosts
+  that the same rule names exactly. Without it a name is refused that has one such address among its own. The
+  address of a cloud's metadata service is reached only where the rule names that address itself.
 - \`inspect: tls\` reads requests inside TLS with a certificate of the sidecar's own authority. \`sni\` passes TLS unread
   and checks the name alone; \`tunnel\` passes any bytes. A rule with methods, paths, \`mcp\` or \`hold\` needs \`tls\`.
 
 ## Holds
 
 A held request waits for a person of the group \`approvers\`. An approval is for exactly that request (its method, URL,
-headers, body), once. The caller's connection is kept for \`wait\`; after that it is told to send the same request
+headers, body), once, and only while the same rule still decides. Not counted among the headers are those that say
+nothing of what the request does, such as \`user-agent\` or \`traceparent\`, and credentials, which are renewed. The caller's connection is kept for \`wait\`; after that it is told to send the same request
 again, which goes out once it is approved. After \`timeout\` the hold has timed out, which is neither an approval nor
 somebody's no.
 
@@ -110,6 +140,18 @@ somebody's no.
 The file is read again when it changes, by rename or in place. A new text takes effect whole or not at all: while it
 is wrong the policy before it holds, and what is wrong is told. Every decision carries the version of its policy, the
 first 12 hexadecimal digits of the SHA-256 of the text.
+
+## Cases
+
+\`sallyport test POLICY [CASES]\` asks the rules what they decide, without a sidecar, quotas or name resolution. Without
+a second file it takes \`policy.cases.yaml\` or \`cases.yaml\` beside \`policy.yaml\`.
+
+\`\`\`yaml
+${casesExample}\`\`\`
+
+\`expect.decision\` is \`allow\`, \`hold\`, \`forbid\`, \`none\` (no rule matches: denied), or \`intercept\` for a CONNECT whose
+requests are then read. \`expect.rule\` may be left out. A request has \`method\`, \`url\` (\`host:port\` for CONNECT), and where
+it matters \`headers\`, \`body\` or \`mcp\`.
 `;
 
 const titles: Readonly<Record<string, string>> = {

@@ -31,8 +31,8 @@ export type BackupSummary = Readonly<{
   skipped: readonly string[];
 }>;
 
-/** Made again at every start, or by setup. */
-const leftOutDirectories = new Set(['run', 'tools']);
+/** Made again at every start, or by setup; `envoy` is the log that Envoy's own user writes. */
+const leftOutDirectories = new Set(['run', 'tools', 'envoy', 'demo']);
 /** SQLite's own companions are inside the copy; locks and sockets belong to a running process. */
 const leftOutFiles = /(-wal|-shm|-journal|\.lock|\.pid|\.sock|\.tmp)$/;
 

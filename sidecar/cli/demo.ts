@@ -9,6 +9,8 @@ import { packageProgram } from '../version.ts';
 import { CommandFailure } from './output.ts';
 
 export const demoHost = 'demo.sallyport.test';
+/** Its name in the run file. */
+export const demoProcess = 'demo upstream';
 const httpPort = 10_090;
 const httpsPort = 10_443;
 
@@ -78,7 +80,7 @@ export async function startDemo(caDir: string): Promise<Demo> {
       http,
       https,
       caFile: lines.get('ca') ?? '',
-      ref: processRef('demo upstream', child.pid ?? 0),
+      ref: processRef(demoProcess, child.pid ?? 0),
       moved: [
         ...movedPort(httpPort, http, 'the example’s HTTP upstream'),
         ...movedPort(httpsPort, https, 'the example’s HTTPS upstream'),

@@ -32,7 +32,7 @@ export function samples(screen: FirstScreen): readonly Sample[] {
   const plain = `http://${demoHost}:${demo.http}`;
   return [
     { title: 'allowed', command: `${curl} ${plain}/hello` },
-    { title: 'denied: no rule lets it pass', command: `${curl} ${plain}/admin/users` },
+    { title: 'denied: a rule forbids it', command: `${curl} ${plain}/admin/users` },
     {
       title: 'throttled: the quota is 3 a minute, the fourth call is refused',
       command: `for i in 1 2 3 4; do ${curl} ${plain}/limited; echo; done`,

@@ -51,4 +51,9 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
+// Whoever read the output has what they wanted (`… | head`).
+process.stdout.on('error', (thrown: NodeJS.ErrnoException) => {
+  if (thrown.code !== 'EPIPE') throw thrown;
+  process.exit(process.exitCode ?? exitCodes.ok);
+});
 await main(process.argv.slice(2));

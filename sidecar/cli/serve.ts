@@ -5,8 +5,9 @@ import type { Logger } from 'pino';
 import { openDirectories } from '../directories.ts';
 import { createEnding } from '../ending.ts';
 import { acquireLock } from '../lock.ts';
+import { isRunning, readRunFile } from '../run-file.ts';
 import type { Sidecar } from '../sidecar.ts';
-import { type Demo, demoHost, exampleFor, startDemo } from './demo.ts';
+import { type Demo, demoHost, demoProcess, exampleFor, startDemo } from './demo.ts';
 import { type CommandSettings, examplePolicy } from './settings.ts';
 
 export type Served = Readonly<{ sidecar: Sidecar; demo: Demo | undefined; stop(): Promise<void> }>;
@@ -34,6 +35,12 @@ function policyFor(settings: CommandSettings, demo: Demo, report: (line: string)
   return copy;
 }
 
+/** A sidecar that was killed could not end its example upstream, which still has the ports. */
+function endLeftDemo(stateDir: string): void {
+  for (const ref of readRunFile(stateDir)?.processes ?? [])
+    if (ref.name === demoProcess && isRunning(ref)) process.kill(ref.pid, 'SIGTERM');
+}
+
 export async function serve(
   settings: CommandSettings,
   options: Readonly<{ log: Logger; report(line: string): void; onStopAsked(): void }>,
@@ -44,6 +51,7 @@ export async function serve(
     // Before anything is started or written: a second sidecar of this state ends here.
     const { stateDir } = openDirectories(settings);
     acquireLock(stateDir).release();
+    endLeftDemo(stateDir);
     const demo = settings.demo ? await startDemo(path.join(stateDir, 'demo')) : undefined;
     if (demo !== undefined) ending.add('demo upstream', demo.stop);
     for (const line of demo?.moved ?? []) report(line);

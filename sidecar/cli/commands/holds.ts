@@ -47,7 +47,18 @@ export const clientOf = (flags: Flags): AdminClient =>
   adminClient(path.join(commandSettings(flags).run_dir, 'admin.sock'));
 
 /** Who decides: the person behind sudo where there is one. */
-const caller = (): string => process.env['SUDO_USER'] ?? userInfo().username;
+function caller(): string {
+  const behindSudo = process.env['SUDO_USER'];
+  if (behindSudo !== undefined) return behindSudo;
+  try {
+    return userInfo().username;
+  } catch (thrown) {
+    throw new CommandFailure(
+      `user ${process.getuid?.() ?? '?'} has no name here (${thrown instanceof Error ? thrown.message : String(thrown)})`,
+      'Say who decides with --by NAME.',
+    );
+  }
+}
 
 type ListFlags = Flags & Readonly<{ state?: string; agent?: string; limit: number; before?: string }>;
 

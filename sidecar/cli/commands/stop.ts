@@ -3,7 +3,9 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { limits } from '../../../config/limits.ts';
-import { isRunning, type ProcessRef, readRunFile, removeRunFile } from '../../run-file.ts';
+import { envoyPaths } from '../../../envoy/paths.ts';
+import { recorded } from '../../../envoy/process.ts';
+import { isRunning, type ProcessRef, type RunFile, readRunFile, removeRunFile } from '../../run-file.ts';
 import { adminClient } from '../client.ts';
 import { CommandFailure, createOutput, exitCodes } from '../output.ts';
 import type { Flags } from '../program.ts';
@@ -39,11 +41,20 @@ function signal(processes: readonly ProcessRef[], name: 'SIGTERM' | 'SIGKILL'): 
   }
 }
 
+/** What the run file names and lives, and Envoy where it was started again since. */
+async function runningOf(file: RunFile | undefined, stateDir: string): Promise<readonly ProcessRef[]> {
+  if (file === undefined) return [];
+  const envoy = await recorded(envoyPaths(file.runDir, stateDir, ''));
+  const named = file.processes.filter((ref) => ref.pid !== envoy?.pid);
+  const { pid, startTicks } = envoy ?? { pid: 0, startTicks: '' };
+  return [...named, ...(pid === 0 ? [] : [{ name: 'envoy', pid, startTicks }])].filter(isRunning);
+}
+
 export async function stop(flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
   const settings = commandSettings(flags);
   const file = readRunFile(settings.state_dir);
-  const processes = file?.processes.filter(isRunning) ?? [];
+  const processes = await runningOf(file, settings.state_dir);
   const sidecar = processes.find((ref) => ref.name === 'sidecar');
   if (file === undefined || processes.length === 0) {
     if (file !== undefined) removeRunFile(settings.state_dir);

@@ -5,7 +5,7 @@ import { errors } from '../../../config/errors.ts';
 import { generatedDocuments } from '../../../config/generate/documents.ts';
 import { policyJsonSchema } from '../../../config/generate/json-schema.ts';
 import { conditionVariables } from '../../../config/generate/policy-conditions.ts';
-import { policyExample } from '../../../config/generate/policy-page.ts';
+import { casesExample, policyExample } from '../../../config/generate/policy-page.ts';
 import { mappingsOf, table } from '../../../config/generate/table.ts';
 import { limits } from '../../../config/limits.ts';
 import { metrics } from '../../../config/metrics.ts';
@@ -13,7 +13,9 @@ import { formatIssue } from '../../../config/policy/issue.ts';
 import { parsePolicy } from '../../../config/policy/parse.ts';
 import { settingLeaves } from '../../../config/settings-environment.ts';
 import { decodeSettings } from '../../../config/settings-load.ts';
+import { parseCases, runCases } from '../../../filters/policy/cases.ts';
 import { compilePolicy } from '../../../filters/policy/compile.ts';
+import { described } from '../../../sidecar/explain.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const textOf = (path: string): string =>
@@ -63,6 +65,20 @@ test('every setting has a sentence', () => {
 
 test('the example of the policy page is a policy', () => {
   expect(compile(policyExample)).toEqual([]);
+});
+
+test('the cases of the policy page are what its example decides', () => {
+  const parsed = parsePolicy(policyExample, 'p.yaml');
+  const policy = parsed.ok ? compilePolicy(parsed.value, { uidOf: () => undefined }) : parsed;
+  const cases = parseCases(casesExample, 'c.yaml');
+  if (!policy.ok || !cases.ok) throw new Error('the examples cannot be read');
+  const results = runCases(policy.value, cases.value, 0, (method, url, bytes) => {
+    const headers = { 'content-type': 'application/json' };
+    return described(policy.value, { method, url, headers, body: new TextDecoder().decode(bytes) })
+      .destination;
+  });
+  expect(results.length).toBeGreaterThan(2);
+  expect(results.filter((result) => !result.ok)).toEqual([]);
 });
 
 test('the examples of the configuration page are settings', () => {

@@ -16,6 +16,7 @@ export default defineConfig({
       provider: 'v8',
       include: ['config/**', 'filters/**', 'ext-authz/**', 'envoy/**', 'sidecar/**'],
       reporter: ['text-summary', 'json-summary'],
+      thresholds: { lines: 85 },
     },
   },
 });

@@ -2,6 +2,7 @@
 import { type Bench, run } from './report.ts';
 
 const benches: Readonly<Record<string, () => Promise<{ bench: Bench }>>> = {
+  decide: () => import('./decide.ts'),
   start: () => import('./start.ts'),
 };
 

@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { type Bench, median } from './report.ts';
 
 const root = dirname(import.meta.dirname);
-const rounds = 3;
+const rounds = Number(process.env['ROUNDS'] ?? 3);
 const decisions = 10_000;
 
 const rssMiB = (pid: number): number =>

@@ -91,13 +91,13 @@ export const metrics = {
   // Names and certificates.
   resolverLookups: metric({
     name: 'sallyport_resolver_lookups_total',
-    help: 'Names resolved and vetted, by result: pinned, cached, denied, failed, overloaded.',
+    help: 'Names resolved and vetted, by result: pinned, denied, failed, overloaded.',
     type: 'counter',
     labels: ['result'],
   }),
   resolverSeconds: metric({
     name: 'sallyport_resolver_duration_seconds',
-    help: 'Time of a look-up that was not answered from the cache.',
+    help: 'Time until a name was pinned or refused; answers from the cache are in the first bucket.',
     type: 'histogram',
     labels: [],
     buckets: lookupSeconds,
@@ -158,12 +158,6 @@ export const metrics = {
     help: 'Always 1; the versions of Sallyport and of Node.',
     type: 'gauge',
     labels: ['version', 'node'],
-  }),
-  upstreamBytes: metric({
-    name: 'sallyport_upstream_bytes_total',
-    help: 'Bytes carried by the embedded data plane, by direction: sent, received. Envoy counts its own.',
-    type: 'counter',
-    labels: ['direction'],
   }),
 } as const satisfies Record<string, Metric>;
 

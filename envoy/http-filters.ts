@@ -10,6 +10,7 @@ export const filterName = {
   extAuthz: 'envoy.filters.http.ext_authz',
   mcp: 'envoy.filters.http.mcp',
   noBody: 'sallyport.no_body',
+  noTrailers: 'sallyport.no_trailers',
 } as const;
 
 /** Keys of the filter state that carries facts of the CONNECT into its tunnel. Nothing there comes from inside it. */
@@ -59,6 +60,16 @@ const mcp: JsonObject = {
 /** Refuses a body longer than one byte, the least it can be told. Enabled by the routes of MCP that carry no message. */
 const noBody: JsonObject = {
   ...extension(filterName.noBody, 'envoy.extensions.filters.http.buffer.v3.Buffer', { max_request_bytes: 1 }),
+  disabled: true,
+};
+
+/** Trailers are shown to no check, and no approval covers them. Enabled by the routes whose body is read. */
+const noTrailers: JsonObject = {
+  ...extension(filterName.noTrailers, 'envoy.extensions.filters.http.header_mutation.v3.HeaderMutation', {
+    mutations: {
+      request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: '.*' } } } }],
+    },
+  }),
   disabled: true,
 };
 
@@ -173,6 +184,7 @@ export function connectionManager(options: {
       access_log: httpAccessLog(options.paths.accessLog, options.name),
       local_reply_config: localReplies,
       http_filters: [
+        noTrailers,
         noBody,
         mcp,
         extAuthz,

@@ -1,4 +1,4 @@
-/** Where everything is that Envoy and the sidecar share. Owners and modes are set in `files.ts`. */
+/** Where everything is that Envoy and the sidecar share. Owners and modes are set in `delivery.ts`. */
 import { join } from 'node:path';
 
 export type EnvoyPaths = Readonly<{

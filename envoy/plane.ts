@@ -51,7 +51,7 @@ async function prepare(deps: PlaneDeps): Promise<Ground> {
   const found = await findEnvoy(settings, join(stateDir, 'tools'));
   if ('missing' in found)
     throw new SallyportError('SettingsInvalid', `Envoy cannot be used: ${found.missing}`);
-  const user = await envoyUser(settings.agent.envoy_user);
+  const user = envoyUser(settings.agent.envoy_user);
   const paths = envoyPaths(runDir, stateDir, deps.upstreamCaFile);
   if (user !== undefined) {
     // Envoy's user passes through to what is its own; everything else there has its own mode.

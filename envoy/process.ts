@@ -9,6 +9,7 @@ import { chown, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import { startTicksOf } from '../filters/common/start-ticks.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { AdminClient } from './admin-client.ts';
 import { putFile } from './delivery.ts';
@@ -26,23 +27,7 @@ export type Running = Readonly<{
   tlsPort: number | undefined;
 }>;
 
-/** Field 22 of /proc/PID/stat (proc(5)); undefined where no such process lives. */
-async function startTicksOf(pid: number): Promise<string | undefined> {
-  let text: string;
-  try {
-    text = await readFile(`/proc/${pid}/stat`, 'utf8');
-  } catch (thrown) {
-    if (thrown instanceof Error && 'code' in thrown && (thrown.code === 'ENOENT' || thrown.code === 'ESRCH'))
-      return undefined;
-    throw thrown;
-  }
-  // The command's name stands in parentheses and may hold spaces.
-  const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return state === 'Z' ? undefined : fields[18];
-}
-
-export const isAlive = async (running: Running): Promise<boolean> =>
-  (await startTicksOf(running.pid)) === running.startTicks;
+export const isAlive = (running: Running): boolean => startTicksOf(running.pid) === running.startTicks;
 
 /** What the last sidecar wrote down; undefined where there is nothing that can be used. */
 export async function recorded(paths: EnvoyPaths): Promise<Running | undefined> {
@@ -81,13 +66,13 @@ const signal = (pid: number, name: NodeJS.Signals): void => {
 export async function end(running: Running, clock: Clock): Promise<void> {
   const goneWithin = async (ms: number): Promise<boolean> => {
     const until = clock.monotonicMs() + ms;
-    while (await isAlive(running)) {
+    while (isAlive(running)) {
       if (clock.monotonicMs() > until) return false;
       await pause(20);
     }
     return true;
   };
-  if (!(await isAlive(running))) return;
+  if (!isAlive(running)) return;
   signal(running.pid, 'SIGTERM');
   if (await goneWithin(limits.stopTimeoutMs / 4)) return;
   signal(running.pid, 'SIGKILL');
@@ -195,7 +180,7 @@ export async function start(options: StartOptions, exited: () => void): Promise<
     await pause(10);
   }
   const { pid } = child;
-  const startTicks = pid === undefined ? undefined : await startTicksOf(pid);
+  const startTicks = pid === undefined ? undefined : startTicksOf(pid);
   if (pid === undefined || startTicks === undefined)
     throw new SallyportError('ServiceUnavailable', 'Envoy ended right after its start');
   const running = { pid, startTicks, key: options.key, port: options.port, tlsPort: options.tlsPort };

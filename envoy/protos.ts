@@ -1,24 +1,8 @@
 /** The discovery service's messages, from the protos that @grpc/grpc-js-xds ships. Loaded once, no generated code. */
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { type AnyDefinition, loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import { SallyportError } from '../config/errors.ts';
-
-function protoDirectories(): string[] {
-  let dir = dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds'));
-  while (!existsSync(join(dir, 'deps', 'envoy-api'))) {
-    const parent = dirname(dir);
-    if (parent === dir)
-      throw new SallyportError(
-        'Internal',
-        'The protos of @grpc/grpc-js-xds are not where the package keeps them',
-      );
-    dir = parent;
-  }
-  return ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((name) => join(dir, 'deps', name));
-}
+import { protoRoots } from '../ext-authz/protos.ts';
 
 /** What Envoy sends on a delta stream; fields of the proto that are read here. */
 export type DeltaRequest = Readonly<{
@@ -60,7 +44,7 @@ function load(): SecretProtos {
   const definition = loadSync(
     ['envoy/service/secret/v3/sds.proto', 'envoy/extensions/transport_sockets/tls/v3/secret.proto'],
     {
-      includeDirs: protoDirectories(),
+      includeDirs: protoRoots(),
       keepCase: true,
       longs: Number,
       enums: String,

@@ -5,6 +5,7 @@
  */
 
 import { limits } from '../config/limits.ts';
+import { methodsWithoutMessage } from '../filters/content/mcp.ts';
 import type { CompiledPolicy, Needs } from '../filters/policy/compiled.ts';
 import { clusterName } from './clusters.ts';
 import {
@@ -51,11 +52,14 @@ const matcher = (name: string, fields: JsonObject): JsonObject => ({ name, ...fi
 const regex = (expression: string): JsonObject => ({ safe_regex: { regex: expression } });
 const onAuthority = (expression: string): JsonObject =>
   matcher(':authority', { string_match: regex(expression) });
-const isUpgrade = matcher('upgrade', { string_match: { exact: 'websocket', ignore_case: true } });
+/** RFC 6455, section 4.1: the handshake is a GET. Extended CONNECT (RFC 8441) is one too by the time it is routed. */
+const isUpgrade = [
+  matcher('upgrade', { string_match: { exact: 'websocket', ignore_case: true } }),
+  matcher(':method', { string_match: { exact: 'GET' } }),
+];
 const isGrpc = matcher('content-type', { string_match: { prefix: 'application/grpc' } });
 
-/** Requests of MCP's transport that carry no message: the event stream, the end of a session. They have no body. */
-const carriesNoMessage = matcher(':method', { string_match: regex('GET|HEAD|DELETE|OPTIONS') });
+const carriesNoMessage = matcher(':method', { string_match: regex(methodsWithoutMessage.join('|')) });
 
 const enabled = any('envoy.config.route.v3.FilterConfig', { config: {} });
 
@@ -72,7 +76,8 @@ function perFilter(stage: Stage, reads: Reads, context: Readonly<Record<string, 
         disable_request_body_buffering: !reads.body,
       },
     }),
-    // Both are disabled in the chain; naming them here enables them.
+    // All are disabled in the chain; naming them here enables them.
+    ...(reads.body ? { [filterName.noTrailers]: enabled } : {}),
     ...(reads.mcp ? { [filterName.mcp]: enabled } : {}),
     ...(reads.noBody === true ? { [filterName.noBody]: enabled } : {}),
   };
@@ -101,11 +106,11 @@ function requestRoutes(
   const upgrade = { body: false, mcp: false };
   return lane.scheme === 'https'
     ? [
-        ...(reads.mcp ? [] : [route(clusterName.pinnedTlsH1, [isUpgrade], upgrade)]),
+        ...(reads.mcp ? [] : [route(clusterName.pinnedTlsH1, isUpgrade, upgrade)]),
         route(clusterName.pinnedTls, [], reads),
       ]
     : [
-        ...(reads.mcp ? [] : [route(clusterName.pinnedPlain, [isUpgrade], upgrade)]),
+        ...(reads.mcp ? [] : [route(clusterName.pinnedPlain, isUpgrade, upgrade)]),
         // In the clear nothing tells that an upstream speaks HTTP/2, except that gRPC cannot do without.
         ...(reads.mcp ? [] : [route(clusterName.pinnedPlainH2, [isGrpc], reads)]),
         route(clusterName.pinnedPlain, [], reads),

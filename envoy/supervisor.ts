@@ -18,7 +18,7 @@ export async function adoptable(
   log: Logger,
 ): Promise<Running | undefined> {
   const found = await recorded(options.paths);
-  if (found === undefined || !(await isAlive(found))) return undefined;
+  if (found === undefined || !isAlive(found)) return undefined;
   if (found.key === options.key && (await options.admin.ready())) return found;
   log.info(
     { pid: found.pid },
@@ -67,12 +67,11 @@ export async function supervise(
   const watch = setInterval(() => {
     const watched = running;
     if (watched === undefined || adopted === undefined || watched.pid !== adopted.pid) return;
-    isAlive(watched).then(
-      (alive) => {
-        if (!alive && running === watched) ended();
-      },
-      (thrown: unknown) => log.error({ err: thrown }, 'the process of Envoy cannot be looked at'),
-    );
+    try {
+      if (!isAlive(watched)) ended();
+    } catch (thrown) {
+      log.error({ err: thrown }, 'the process of Envoy cannot be looked at');
+    }
   }, 500);
   watch.unref();
 

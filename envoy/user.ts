@@ -1,27 +1,20 @@
 /** Whom Envoy runs as: another user than the sidecar where that one is root, else the sidecar's own. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { SallyportError } from '../config/errors.ts';
+import { findUser } from '../filters/common/unix-user.ts';
 
 export type ProcessUser = Readonly<{ uid: number; gid: number }>;
 
 /** Undefined where the sidecar is not root: Envoy is then its own user. */
-export async function envoyUser(setting: string): Promise<ProcessUser | undefined> {
+export function envoyUser(setting: string): ProcessUser | undefined {
   if (process.getuid?.() !== 0) return undefined;
-  const isNumber = /^\d{1,10}$/.test(setting);
-  for (const line of (await readFile('/etc/passwd', 'utf8')).split('\n')) {
-    const [name, , uid, gid] = line.split(':');
-    if (uid === undefined || gid === undefined || (isNumber ? uid : name) !== setting) continue;
-    return refuseRoot(setting, { uid: Number(uid), gid: Number(gid) });
-  }
-  // A number needs no entry to run as; its group has the same number.
-  if (isNumber) return refuseRoot(setting, { uid: Number(setting), gid: Number(setting) });
-  throw new SallyportError('SettingsInvalid', `agent.envoy_user: there is no user ${setting} in /etc/passwd`);
-}
-
-function refuseRoot(setting: string, user: ProcessUser): ProcessUser {
-  if (user.uid !== 0) return user;
-  throw new SallyportError('SettingsInvalid', `agent.envoy_user is ${setting}: Envoy does not run as root`);
+  const user = findUser(setting);
+  if (user === undefined)
+    throw new SallyportError('SettingsInvalid', `agent.envoy_user: there is no user ${setting}`);
+  if (user.uid === 0)
+    throw new SallyportError('SettingsInvalid', `agent.envoy_user is ${setting}: Envoy does not run as root`);
+  return { uid: user.uid, gid: user.gid };
 }
 
 const canEnter = (mode: number, owner: { uid: number; gid: number }, user: ProcessUser): boolean =>

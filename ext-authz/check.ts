@@ -9,12 +9,13 @@ import { limits } from '../config/limits.ts';
 import type { PolicyVersion } from '../filters/common/brand.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Journal } from '../filters/common/journal.ts';
+import { createShares } from '../filters/common/shares.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { Allow, Decision, DecisionHead } from '../filters/decision.ts';
 import { assertAgreement } from '../filters/egress/agreement.ts';
 import { canonicalDestination } from '../filters/egress/canonical.ts';
 import type { Resolver } from '../filters/egress/resolver.ts';
-import type { Agent, Call, Destination } from '../filters/facts.ts';
+import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
 import { identify } from '../filters/identity/identify.ts';
 import type { UnixUsers } from '../filters/identity/unix-users.ts';
@@ -24,6 +25,7 @@ import type { Debit, QuotaStore } from '../filters/quota/quota.ts';
 import type { Checker } from './checker.ts';
 import { type Draft, denial, type Progress } from './draft.ts';
 import { createOversight, type Oversight } from './oversight.ts';
+import { readAsNeeded } from './read-as-needed.ts';
 import { decisionRecord } from './record.ts';
 
 export type CheckerDeps = Readonly<{
@@ -37,6 +39,10 @@ export type CheckerDeps = Readonly<{
   ids: Ids;
   resolver: Resolver;
   users: UnixUsers;
+  /** User that the data plane runs as, where it is one of its own: never the pod’s agent. */
+  planeUid?: number | undefined;
+  /** True where dialling this pin would reach the sidecar or its data plane. */
+  isOwn: (pin: Pin) => boolean;
   quota: QuotaStore;
   holds: HoldStore;
   journal: Journal;
@@ -45,7 +51,19 @@ export type CheckerDeps = Readonly<{
   onDecision?: (decision: Decision, call: Call, durationUs: number) => void;
 }>;
 
-export function createChecker(deps: CheckerDeps): Checker {
+/** A request that came back to the proxy would be sent again, and again, until every connection is taken. */
+const elsewhere = ({ resolver, isOwn }: CheckerDeps): Resolver => ({
+  pin: async (host, port, internal, owner) => {
+    const pin = await resolver.pin(host, port, internal, owner);
+    if (isOwn(pin)) throw new SallyportError('AddressDenied', 'the destination is this proxy itself');
+    return pin;
+  },
+  close: () => resolver.close(),
+});
+
+export function createChecker(given: CheckerDeps): Checker {
+  const deps: CheckerDeps = { ...given, resolver: elsewhere(given) };
+  const shares = createShares(limits.checksConcurrentPerAgentMax);
   const paid = new WeakMap<Decision, Payment>();
   const oversight = createOversight(deps);
   let running = 0;
@@ -118,8 +136,18 @@ export function createChecker(deps: CheckerDeps): Checker {
       );
     }
     running += 1;
+    let giveBack: (() => void) | undefined;
     try {
-      const { draft, payment } = await decide(deps, oversight, progress, call, signal);
+      const { podAgent, users, planeUid } = deps;
+      const agent = identify(call, progress.policy, { podAgent, users, planeUid });
+      progress.agent = agent;
+      giveBack = shares.take(agent.name);
+      if (giveBack === undefined)
+        throw new SallyportError(
+          'Overloaded',
+          `${limits.checksConcurrentPerAgentMax} checks of this agent are running, and that is the limit`,
+        );
+      const { draft, payment } = await decide(deps, oversight, progress, call, agent, signal);
       return commit(progress, draft, payment, call, startedMs);
     } catch (thrown) {
       const failure = toSallyportError(thrown);
@@ -129,6 +157,7 @@ export function createChecker(deps: CheckerDeps): Checker {
       return commit(progress, denial(failure), undefined, call, startedMs);
     } finally {
       running -= 1;
+      giveBack?.();
     }
   };
 
@@ -154,12 +183,13 @@ async function decide(
   oversight: Oversight,
   progress: Progress,
   call: Call,
+  agent: Agent,
   signal: AbortSignal,
 ): Promise<Decided> {
   const { policy } = progress;
-  const agent = identify(call, policy, { podAgent: deps.podAgent, users: deps.users });
-  progress.agent = agent;
-  const destination = readAsNeeded(policy, call, canonicalDestination(call));
+  const asked = canonicalDestination(call);
+  progress.destination = asked;
+  const destination = readAsNeeded(policy, call, asked);
   progress.destination = destination;
   assertAgreement(call, destination);
 
@@ -173,7 +203,7 @@ async function decide(
     case 'forbid':
       return refused(new SallyportError('Forbidden', verdict.reason));
     case 'allow': {
-      const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal);
+      const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
       return pay(
         deps,
         progress,
@@ -197,20 +227,6 @@ async function decide(
       });
     }
   }
-}
-
-/** Methods that carry no MCP message: the data planes do not read them, and refuse them a body. */
-const withoutMessage = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS']);
-
-/**
- * Where this policy reads MCP but the data plane did not (its routes are older than the policy, or saw another
- * spelling), the message counts as invalid: what forbids by tool must not be passed by not looking.
- */
-function readAsNeeded(policy: CompiledPolicy, call: Call, destination: Destination): Destination {
-  if (call.stage !== 'request' || call.via === 'cli' || call.via === 'authzen') return destination;
-  if (destination.mcp.kind !== 'none' || withoutMessage.has(destination.method)) return destination;
-  if (!policy.needsOf(destination.host, destination.path).mcp) return destination;
-  return { ...destination, mcp: { kind: 'invalid', reason: 'the message was not read as MCP' } };
 }
 
 /** A CONNECT, or the first bytes of a tunnel that is passed unread. */
@@ -243,7 +259,12 @@ async function decideTunnel(
       };
     case 'unread': {
       progress.verdict = verdict.verdict;
-      const pin = await deps.resolver.pin(destination.host, destination.port, verdict.verdict.internal);
+      const pin = await deps.resolver.pin(
+        destination.host,
+        destination.port,
+        verdict.verdict.internal,
+        agent.name,
+      );
       const allow: Draft = {
         kind: 'Allow',
         inspect: verdict.inspect,

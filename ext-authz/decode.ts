@@ -1,10 +1,9 @@
 /** envoy.service.auth.v3.CheckRequest → Call, for HTTP requests and for opaque TLS connections. */
-import type { Body, Call } from '../filters/facts.ts';
 import type { HeaderEntry } from './headers.ts';
 import { ourPrefix } from './headers.ts';
 import { type McpReading, mcpNamespace, readMcpMetadata } from './mcp-metadata.ts';
 import { bytesAt, listAt, malformed, record, recordAt, shown, textAt, type Unknowns } from './shape.ts';
-import { connectionOf, type Decoded, decodeWireRequest, type WireStage } from './wire-request.ts';
+import { connectionOf, type Decoded, decodeWireRequest, tunnelCall, type WireStage } from './wire-request.ts';
 
 /** gRPC initial metadata of the check, by name. A network filter has no other way to say where it stands. */
 export type CheckMetadata = ReadonlyMap<string, string>;
@@ -113,9 +112,7 @@ export function decodeCheckRequest(message: unknown, metadata: CheckMetadata): D
   });
 }
 
-const unread: Body = { kind: 'unread' };
-
-/** The first bytes of a tunnel that is passed unread: network ext_authz knows the SNI, and our metadata the rest. */
+/** Network ext_authz knows the SNI, and our metadata the rest. */
 function decodeOpaque(attributes: Unknowns, metadata: CheckMetadata): Decoded {
   const ours = new Map<string, string>();
   for (const key of ['source', 'connection', 'connect', 'agent']) {
@@ -132,18 +129,5 @@ function decodeOpaque(attributes: Unknowns, metadata: CheckMetadata): Decoded {
     },
     true,
   );
-  const call: Call = {
-    stage: 'tunnel',
-    connection,
-    method: '',
-    scheme: '',
-    authority: connection.tunnelAuthority,
-    path: '',
-    headers: {},
-    body: unread,
-    mcp: { kind: 'none' },
-    requestId: connection.connectionId,
-    via: 'envoy',
-  };
-  return { call, remove: [], rpcId: undefined };
+  return { call: tunnelCall(connection, 'envoy'), remove: [], rpcId: undefined };
 }

@@ -5,7 +5,7 @@
  */
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import type { HoldId, PolicyVersion } from '../filters/common/brand.ts';
+import type { AgentName, HoldId, PolicyVersion } from '../filters/common/brand.ts';
 import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
 import { requestDigest } from '../filters/oversight/digest.ts';
@@ -14,6 +14,7 @@ import { previewOf } from '../filters/oversight/preview.ts';
 import type { Verdict } from '../filters/policy/compiled.ts';
 import type { CheckerDeps } from './check.ts';
 import { type Draft, denial, type Progress } from './draft.ts';
+import { asksUpgrade, readAsNeeded } from './read-as-needed.ts';
 
 export type HoldVerdict = Extract<Verdict, { kind: 'hold' }>;
 
@@ -38,6 +39,7 @@ export type Oversight = {
 export function createOversight(deps: CheckerDeps): Oversight {
   const waiters = new Map<HoldId, Set<() => void>>();
   let waiting = 0;
+  const waitingOf = new Map<AgentName, number>();
   deps.holds.onTransition((hold) => {
     if (hold.state === 'Pending') return;
     for (const wake of waiters.get(hold.id) ?? []) wake();
@@ -71,13 +73,25 @@ export function createOversight(deps: CheckerDeps): Oversight {
   const pending = (verdict: HoldVerdict, hold: Hold): Draft => ({
     kind: 'RequiresOversight',
     policy_id: verdict.rule,
-    timeout: Math.max(0, Math.ceil(hold.expiresMs - deps.clock.wallMs())),
+    // A clock that was set since must not promise more time than the rule gives.
+    timeout: Math.min(verdict.timeoutMs, Math.max(0, Math.ceil(hold.expiresMs - deps.clock.wallMs()))),
     hold: hold.id,
     retryAfterMs: deps.holdRetryAfterMs,
   });
 
+  /** Past either limit the caller is told to come back at once; one agent never takes everybody's places. */
+  const mayWait = (agent: AgentName): boolean =>
+    waiting < limits.holdsWaitingMax && (waitingOf.get(agent) ?? 0) < limits.holdsWaitingPerAgentMax;
+
+  const countWaiting = (agent: AgentName, change: 1 | -1): void => {
+    waiting += change;
+    const ofAgent = (waitingOf.get(agent) ?? 0) + change;
+    if (ofAgent === 0) waitingOf.delete(agent);
+    else waitingOf.set(agent, ofAgent);
+  };
+
   /** Until the hold leaves Pending, the wait is over, or the caller is gone. */
-  const wait = (id: HoldId, waitMs: number, signal: AbortSignal): Promise<void> =>
+  const wait = (agent: AgentName, id: HoldId, waitMs: number, signal: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -85,10 +99,10 @@ export function createOversight(deps: CheckerDeps): Oversight {
         const others = waiters.get(id);
         others?.delete(done);
         if (others?.size === 0) waiters.delete(id);
-        waiting -= 1;
+        countWaiting(agent, -1);
         resolve();
       };
-      waiting += 1;
+      countWaiting(agent, 1);
       const timer = setTimeout(done, waitMs);
       const others = waiters.get(id) ?? new Set();
       waiters.set(id, others.add(done));
@@ -103,10 +117,16 @@ export function createOversight(deps: CheckerDeps): Oversight {
     destination: Destination,
     progress: Progress,
   ): HoldVerdict => {
-    const facts = { agent, destination, headers: call.headers, body: call.body, nowMs: deps.clock.wallMs() };
     const now = deps.policy();
-    const verdict = now.agent(agent.name) === undefined ? undefined : now.evaluate(facts);
     progress.policy = now;
+    const facts = {
+      agent,
+      destination: readAsNeeded(now, call, destination),
+      headers: call.headers,
+      body: call.body,
+      nowMs: deps.clock.wallMs(),
+    };
+    const verdict = now.agent(agent.name) === undefined ? undefined : now.evaluate(facts);
     if (verdict !== undefined) progress.verdict = verdict;
     if (verdict?.kind === 'forbid') throw new SallyportError('Forbidden', verdict.reason);
     if (verdict?.kind !== 'hold' || verdict.rule !== hold.rule || verdict.ruleDigest !== hold.ruleDigest) {
@@ -125,6 +145,11 @@ export function createOversight(deps: CheckerDeps): Oversight {
   };
 
   const oversight: Oversight = async (progress, verdict, call, agent, destination, signal) => {
+    if (asksUpgrade(call))
+      throw new SallyportError(
+        'ProtocolNotAllowed',
+        `rule ${verdict.rule} asks a person, who would not see what is sent after an upgrade; send a plain request`,
+      );
     // Where it may never go, nobody is asked.
     await deps.resolver.pin(destination.host, destination.port, verdict.internal);
     const digest = requestDigest(agent, delegationChain(agent), call, destination);
@@ -133,13 +158,8 @@ export function createOversight(deps: CheckerDeps): Oversight {
     if (hold.ruleDigest !== verdict.ruleDigest && (hold.state === 'Pending' || hold.state === 'Approved')) {
       hold = open(verdict, call, agent, destination, progress);
     }
-    if (
-      hold.state === 'Pending' &&
-      verdict.waitMs > 0 &&
-      waiting < limits.holdsWaitingMax &&
-      !signal.aborted
-    ) {
-      await wait(hold.id, verdict.waitMs, signal);
+    if (hold.state === 'Pending' && verdict.waitMs > 0 && mayWait(agent.name) && !signal.aborted) {
+      await wait(agent.name, hold.id, verdict.waitMs, signal);
       hold = deps.holds.get(hold.id) ?? hold;
     }
     switch (hold.state) {

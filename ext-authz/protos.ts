@@ -8,7 +8,7 @@ import { type AnyDefinition, loadSync, type PackageDefinition } from '@grpc/prot
 /** Where `deps/` of @grpc/grpc-js-xds is; the package's code itself is never loaded. */
 export function protoRoots(): string[] {
   let dir = dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds'));
-  while (!existsSync(join(dir, 'deps'))) {
+  while (!existsSync(join(dir, 'deps', 'envoy-api'))) {
     const parent = dirname(dir);
     if (parent === dir) throw new Error('@grpc/grpc-js-xds is installed without its deps/ folder of protos');
     dir = parent;

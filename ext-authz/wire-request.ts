@@ -211,3 +211,18 @@ function toRemove(read: ReadHeaders): readonly string[] {
   return extra.length === 0 ? alwaysRemoved : [...alwaysRemoved, ...extra];
 }
 const alwaysNames: ReadonlySet<string> = new Set(alwaysRemoved);
+
+/** The first bytes of a tunnel that is passed unread: nothing is known but its connection. */
+export const tunnelCall = (connection: Connection, via: Call['via']): Call => ({
+  stage: 'tunnel',
+  connection,
+  method: '',
+  scheme: '',
+  authority: connection.tunnelAuthority,
+  path: '',
+  headers: {},
+  body: { kind: 'unread' },
+  mcp: { kind: 'none' },
+  requestId: connection.connectionId,
+  via,
+});

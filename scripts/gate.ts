@@ -42,8 +42,10 @@ function runTests(): Readonly<{ passed: number; failed: number; skipped: number;
   try {
     const coverage = filters.length === 0 ? ['--coverage'] : [];
     const result = spawnSync(
-      bin('vitest'),
+      // Not by its link: that would run on whatever `node` comes first in PATH.
+      process.execPath,
       [
+        join(root, 'node_modules', 'vitest', 'vitest.mjs'),
         'run',
         '--reporter=default',
         '--reporter=json',

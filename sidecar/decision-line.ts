@@ -1,8 +1,8 @@
 /** One decision as one line that a person reads, and the same as fields for a machine. */
 import { whatOf } from '../ext-authz/record.ts';
+import { printable } from '../filters/common/printable.ts';
 import { type Decision, errorCodeOf, retryAfterMsOf } from '../filters/decision.ts';
 import type { Call, Destination } from '../filters/facts.ts';
-import { printable } from './printable.ts';
 
 /** What a log says of a decision. No header, no query, no body: those may hold secrets. */
 export type DecisionFields = Readonly<{

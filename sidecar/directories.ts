@@ -2,13 +2,9 @@
 import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { SallyportError } from '../config/errors.ts';
-import { limits } from '../config/limits.ts';
 import type { Ending } from './ending.ts';
 import { acquireLock } from './lock.ts';
 import { type ProcessRef, processRef, removeRunFile, writeRunFile } from './run-file.ts';
-
-/** `sun_path` of sockaddr_un leaves room for the longest name under the run directory, `/envoy/admin/admin.sock`. */
-const runDirBytesMax = limits.socketPathBytesMax - 24;
 
 function own(dir: string, mode: number, setting: string): string {
   const full = path.resolve(dir);
@@ -40,11 +36,6 @@ function own(dir: string, mode: number, setting: string): string {
 export type Directories = Readonly<{ stateDir: string; runDir: string }>;
 
 export function openDirectories(settings: { state_dir: string; run_dir: string }): Directories {
-  if (Buffer.byteLength(path.resolve(settings.run_dir)) > runDirBytesMax)
-    throw new SallyportError(
-      'SettingsInvalid',
-      `run_dir is ${Buffer.byteLength(path.resolve(settings.run_dir))} bytes long; a socket path leaves room for ${runDirBytesMax}: name a shorter one with --run-dir`,
-    );
   return {
     stateDir: own(settings.state_dir, 0o700, 'state_dir'),
     runDir: own(settings.run_dir, 0o711, 'run_dir'),

@@ -17,10 +17,10 @@ const results: Readonly<Record<string, string>> = {
 };
 
 export const countedResolver = (resolver: Resolver, metrics: Metrics, clock: Clock): Resolver => ({
-  pin: async (host, port, internal) => {
+  pin: async (host, port, internal, owner) => {
     const startedMs = clock.monotonicMs();
     try {
-      const pin = await resolver.pin(host, port, internal);
+      const pin = await resolver.pin(host, port, internal, owner);
       metrics.add('resolverLookups', { result: 'pinned' });
       return pin;
     } catch (thrown) {

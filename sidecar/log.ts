@@ -4,8 +4,8 @@
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
 import type { Settings } from '../config/settings.ts';
+import { printable, printableJson } from '../filters/common/printable.ts';
 import { clockTime, type DecisionFields, decisionLine } from './decision-line.ts';
-import { printable, printableJson } from './printable.ts';
 import { redact, redactLine } from './redact.ts';
 
 export type LogTarget = Readonly<{ write(line: string): unknown; isTTY?: boolean | undefined }>;

@@ -7,7 +7,9 @@ import { openAuthority } from '../envoy/authority.ts';
 import { createChecker } from '../ext-authz/check.ts';
 import { createIds } from '../filters/common/ids.ts';
 import { createClock } from '../filters/common/time.ts';
+import { findUser } from '../filters/common/unix-user.ts';
 import { createResolver } from '../filters/egress/dns.ts';
+import { isListenerAddress, isOwnAddress } from '../filters/egress/own-address.ts';
 import { createUnixUsers } from '../filters/identity/unix-users.ts';
 import { startAdmin } from './admin/server.ts';
 import { openToken } from './admin/token.ts';
@@ -20,6 +22,7 @@ import { askHealth } from './health.ts';
 import { countedAuthority, countedChecker, countedResolver, renderMetrics } from './instrument.ts';
 import { createMetrics } from './metrics.ts';
 import { observeDecision, observeHolds, observeRefusal } from './observe.ts';
+import { createOwnPorts } from './own-ports.ts';
 import { openPolicy } from './policy.ts';
 import { probesOf } from './probes.ts';
 import { writeRunFile } from './run-file.ts';
@@ -52,11 +55,16 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
   ending.add('resolver', () => resolver.close());
 
   let proxyPorts: readonly number[] = [];
+  const ownPorts = createOwnPorts(settings);
+  const isProxy = (address: string, port: number): boolean =>
+    proxyPorts.includes(port) && isListenerAddress(settings.proxy.host, address);
   const check = createChecker({
     policy: policy.current,
     podAgent: settings.identity.pod_agent,
     holdRetryAfterMs: settings.oversight.retry_after_ms,
-    ...{ clock, ids, resolver, log, users: createUnixUsers({ proxyPorts: () => proxyPorts }) },
+    ...{ clock, ids, resolver, log, users: createUnixUsers({ isProxy }) },
+    planeUid: process.getuid?.() === 0 ? findUser(settings.agent.envoy_user)?.uid : undefined,
+    isOwn: ({ address, port }) => ownPorts.has(port) && isOwnAddress(address),
     ...{ quota: state.quota, holds: state.holds, journal: state.journal },
     onDecision: observeDecision(log, metrics),
   });
@@ -86,6 +94,7 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
   const chosen = await startDataPlane({ ...own, policy: carried }, report);
   ending.add('data plane', () => chosen.plane.stop());
   proxyPorts = portsOf(chosen.plane);
+  ownPorts.add([chosen.plane.proxyUrl, chosen.plane.proxyTlsUrl]);
   await policy.attach(chosen.plane, carried);
   writeRunFile(stateDir, { runDir, processes: await processesOf(chosen, children) });
 
@@ -108,5 +117,7 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
     stop: () => options.onStopAsked?.(),
   });
   ending.add('admin API', admin.stop);
+  ownPorts.add([...checkServers.grpc, ...checkServers.http, admin.url]);
+  ownPorts.settle();
   return { status, policy: policy.current, stop: ending.run, reload: async () => (await policy.reload()).ok };
 }

@@ -3,10 +3,10 @@ import type { Logger } from 'pino';
 import { formatIssue, type Issue } from '../config/policy/issue.ts';
 import { type PolicyWatch, watchPolicy } from '../config/policy/watch.ts';
 import type { DataPlane } from '../envoy/data-plane.ts';
+import { findUser } from '../filters/common/unix-user.ts';
 import { compilePolicy } from '../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
 import type { Metrics } from './metrics.ts';
-import { findUser } from './users.ts';
 
 export type LivePolicy = PolicyWatch<CompiledPolicy> &
   Readonly<{

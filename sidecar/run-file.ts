@@ -5,6 +5,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
+import { startTicksOf } from '../filters/common/start-ticks.ts';
 
 export const processSchema = z.object({ name: z.string(), pid: z.int(), startTicks: z.string() });
 const runFileSchema = z.object({
@@ -18,23 +19,11 @@ export type RunFile = Readonly<{ processes: readonly ProcessRef[]; runDir: strin
 
 const fileOf = (stateDir: string): string => path.join(stateDir, 'sidecar.json');
 
-/** Field 22 of /proc/PID/stat (proc_pid_stat(5)): clock ticks from boot to the start of the process; empty where unknown. */
-function startTicks(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The second field is the command in brackets and may hold anything, brackets too.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie has ended; only its parent has not asked yet.
-    return fields[0] === 'Z' ? '' : (fields[19] ?? '');
-  } catch {
-    return '';
-  }
-}
-
 export const processRef = (name: string, pid: number): ProcessRef => ({
   name,
   pid,
-  startTicks: startTicks(pid),
+  // Empty where it is unknown.
+  startTicks: startTicksOf(pid) ?? '',
 });
 
 export function isRunning(ref: ProcessRef): boolean {
@@ -44,7 +33,10 @@ export function isRunning(ref: ProcessRef): boolean {
     // EPERM: it is there, and somebody else's.
     if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'EPERM')) return false;
   }
-  return startTicks(ref.pid) === ref.startTicks && (ref.startTicks !== '' || process.platform !== 'linux');
+  return (
+    (startTicksOf(ref.pid) ?? '') === ref.startTicks &&
+    (ref.startTicks !== '' || process.platform !== 'linux')
+  );
 }
 
 export function writeRunFile(stateDir: string, content: RunFile): void {

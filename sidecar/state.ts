@@ -63,7 +63,7 @@ export function openState(
     );
   const expire = (): void => {
     try {
-      holds.expire(clock.wallMs());
+      holds.expire();
     } catch (thrown) {
       // They stay Pending, and nothing passes by them.
       log.error({ err: thrown }, 'holds past their time could not be closed');

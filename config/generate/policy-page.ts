@@ -90,8 +90,9 @@ ${policyExample}\`\`\`
 1. **Who calls.** The connection is one agent of \`agents\`: by client certificate, proxy credential, Unix user, or
    the one agent of the pod that the settings name. The strongest proof that is there decides alone; a wrong one is
    refused, not passed over. A caller that is none of them is refused. A credential is written as
-   \`sha256:\` and the digest of the password (\`printf %s PASSWORD | sha256sum\`), and used as
-   \`http://NAME:PASSWORD@127.0.0.1:10080\`.
+   \`sha256:\` and the digest of the password, and used as \`http://NAME:PASSWORD@127.0.0.1:10080\`. The digest has no
+   salt, so a password that a person chose is guessed from it: generate one of at least 128 bits. This prints a password
+   and its digest: \`p=$(openssl rand -hex 32); echo "$p sha256:$(printf %s "$p" | sha256sum | cut -d' ' -f1)"\`
 2. **Which rules match.** A rule matches where its \`agents\`, its \`to\` and its \`when\` all do. What a rule leaves out
    does not narrow it.
 3. **The strongest outcome wins.** Forbid is stronger than hold, hold stronger than allow. Neither the order of the

@@ -60,8 +60,5 @@ export function createIds(clock: Clock, random: (bytes: number) => Uint8Array = 
   };
 }
 
-export const isDecisionId = (text: string): text is DecisionId =>
-  text.startsWith('dec_') && ulid.test(text.slice(4));
-
 export const isHoldId = (text: string): text is HoldId =>
   text.startsWith('hold_') && ulid.test(text.slice(5));

@@ -43,9 +43,6 @@ export function createClock(
   };
 }
 
-export const compareTimestamps = (a: Timestamp, b: Timestamp): number =>
-  a.physical === b.physical ? a.logical - b.logical : a.physical < b.physical ? -1 : 1;
-
 export const toWireTimestamp = (at: Timestamp): WireTimestamp => ({
   logical: at.logical,
   physical_ns: at.physical.toString(),

@@ -23,6 +23,9 @@ const isObject = (value: unknown): value is JsonObject =>
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value.length <= limits.mcpNameCharsMax && nameCharacters.test(value);
 
+/** Methods of MCP's transport that carry no message: the event stream, the end of a session. They have no body. */
+export const methodsWithoutMessage: readonly string[] = ['GET', 'HEAD', 'DELETE', 'OPTIONS'];
+
 /** Reasons name the flaw and never repeat the body. */
 export function readMcp(bytes: Uint8Array, contentType: string): McpCall {
   if (!jsonMediaType.test(contentType.trim())) return invalid('the content type is not application/json');

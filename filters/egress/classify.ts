@@ -176,5 +176,3 @@ export function classifyAddress(address: string): AddressClass {
   known.set(address, found);
   return found;
 }
-
-export const isPublic = (address: string): boolean => classifyAddress(address) === 'public';

@@ -7,6 +7,7 @@ import { Resolver as DnsResolver, lookup } from 'node:dns/promises';
 import { LRUCache } from 'lru-cache';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import { createShares } from '../common/shares.ts';
 import type { Clock } from '../common/time.ts';
 import type { Pin } from '../facts.ts';
 import { canonicalHost } from './canonical.ts';
@@ -36,6 +37,7 @@ export function createResolver(options: ResolverOptions): Resolver {
   const inFlight = new Map<string, Promise<Answer>>();
   /** Queries that the resolver below has not given back yet, also those that nobody waits for any more. */
   let outstanding = 0;
+  const shares = createShares(limits.dnsConcurrentPerAgentMax);
   let closed = false;
 
   const remember = (host: string, outcome: Cached['outcome']): void => {
@@ -43,11 +45,12 @@ export function createResolver(options: ResolverOptions): Resolver {
     cache.set(host, { expiresAtMs: options.clock.monotonicMs() + ttlMs, outcome });
   };
 
-  const ask = async (host: string): Promise<Answer> => {
+  const ask = async (host: string, giveBack: () => void): Promise<Answer> => {
     outstanding += 1;
     const asked = query(host);
     const release = (): void => {
       outstanding -= 1;
+      giveBack();
     };
     asked.done.then(release, release);
     try {
@@ -63,7 +66,7 @@ export function createResolver(options: ResolverOptions): Resolver {
     }
   };
 
-  const resolve = async (host: string): Promise<Answer> => {
+  const resolve = async (host: string, owner: string | undefined): Promise<Answer> => {
     const cached = cache.get(host);
     if (cached !== undefined && cached.expiresAtMs > options.clock.monotonicMs()) {
       if (cached.outcome instanceof SallyportError) throw cached.outcome;
@@ -76,19 +79,25 @@ export function createResolver(options: ResolverOptions): Resolver {
         'Overloaded',
         `cannot resolve the host: ${limits.dnsConcurrentMax} look-ups are already running`,
       );
-    const asked = ask(host);
+    const giveBack = owner === undefined ? () => undefined : shares.take(owner);
+    if (giveBack === undefined)
+      throw new SallyportError(
+        'Overloaded',
+        `cannot resolve the host: ${limits.dnsConcurrentPerAgentMax} look-ups of this agent are already running`,
+      );
+    const asked = ask(host, giveBack);
     inFlight.set(host, asked);
     return asked;
   };
 
   return {
-    pin: async (host, port, internal) => {
+    pin: async (host, port, internal, owner) => {
       if (closed) throw new SallyportError('ServiceUnavailable', 'the resolver is closed');
       const canonical = canonicalHost(host);
       const named = fixed.get(canonical.host);
       if (named !== undefined) return vet(canonical.host, named, port, internal);
       if (canonical.isAddress) return vet(canonical.host, [canonical.host], port, internal);
-      return vet(canonical.host, (await resolve(canonical.host)).addresses, port, internal);
+      return vet(canonical.host, (await resolve(canonical.host, owner)).addresses, port, internal);
     },
     close: () => {
       closed = true;

@@ -13,6 +13,8 @@ import type { UnixUsers } from './unix-users.ts';
 export type IdentifyOptions = Readonly<{
   /** Name of the agent that every connection of this pod is unless something stronger says otherwise; or empty. */
   podAgent: string;
+  /** User of the data plane itself: what it sends to itself is nobody’s. */
+  planeUid?: number | undefined;
   users: UnixUsers;
 }>;
 
@@ -74,6 +76,7 @@ function byUserOrPod(call: Call, policy: KnownAgents, options: IdentifyOptions):
     const uid = userOf(call, options.users);
     // Without an answer the peer may be a user that the policy names, so the pod's agent would be a guess.
     if (uid === undefined) return unknown(`${tried.join(', ')}, and the peer’s Unix user could not be found`);
+    if (uid === options.planeUid) return unknown('the peer is the data plane itself');
     const agent = policy.agentByUser(uid);
     if (agent !== undefined) return { ...agent, by: 'user' };
     tried.push(`Unix user ${uid} is not in the policy`);

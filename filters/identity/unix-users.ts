@@ -24,10 +24,11 @@ export interface UnixUsers {
 }
 
 export type UnixUsersOptions = Readonly<{
-  /** Ports of the proxy's listeners: rows towards another port are another connection. Absent: not known. */
-  proxyPorts?: () => readonly number[];
+  /** Whether the proxy listens there: rows towards another address or port are another connection. Absent: not known. */
+  isProxy?: (address: string, port: number) => boolean;
   /** The kernel's tables of this network namespace; injected by tests. */
   tables?: Readonly<{ tcp: string; tcp6: string }>;
+  monotonicMs?: () => number;
 }>;
 
 const kernelTables = { tcp: '/proc/net/tcp', tcp6: '/proc/net/tcp6' } as const;
@@ -48,11 +49,19 @@ export function createUnixUsers(options: UnixUsersOptions = {}): UnixUsers {
   const tables = options.tables ?? kernelTables;
   const chunk = Buffer.allocUnsafe(chunkBytes);
 
-  const search = (address: string, port: number): number | undefined => {
-    const ports = options.proxyPorts === undefined ? undefined : new Set(options.proxyPorts());
+  const monotonicMs = options.monotonicMs ?? (() => performance.now());
+
+  const search = (address: string, port: number, endMs: number): number | undefined => {
+    const assertTime = (): void => {
+      if (monotonicMs() > endMs)
+        throw new SallyportError(
+          'Overloaded',
+          `cannot look up the peer’s user within ${limits.socketTableMsMax} ms: this machine has too many sockets`,
+        );
+    };
     const owners: Owners = { live: new Set(), established: false };
     for (const { file, needle } of needlesOf(address, port, tables)) {
-      collectOwners(file, needle, chunk, ports, owners);
+      collectOwners(file, needle, chunk, (row) => readRow(row, options.isProxy, owners), assertTime);
     }
     const [uid] = owners.live;
     return owners.live.size === 1 && owners.established ? uid : undefined;
@@ -60,7 +69,10 @@ export function createUnixUsers(options: UnixUsersOptions = {}): UnixUsers {
 
   return {
     // The tables are no snapshot: a row can slip while other sockets come and go, so a miss is looked up twice.
-    uidOf: (address, port) => search(address, port) ?? search(address, port),
+    uidOf: (address, port) => {
+      const endMs = monotonicMs() + limits.socketTableMsMax;
+      return search(address, port, endMs) ?? search(address, port, endMs);
+    },
   };
 }
 
@@ -98,13 +110,19 @@ function words(bytes: readonly number[]): string {
   return text;
 }
 
+function fromWords(text: string): number[] {
+  const littleEndian = endianness() === 'LE';
+  const words = (text.match(/.{8}/g) ?? []).map((word) => [...Buffer.from(word, 'hex')]);
+  return words.flatMap((word) => (littleEndian ? word.reverse() : word));
+}
+
 /** Reads the table in chunks and looks at the rows with the needle only. */
 function collectOwners(
   file: string,
   needle: string,
   chunk: Buffer,
-  ports: ReadonlySet<number> | undefined,
-  owners: Owners,
+  onRow: (row: string) => void,
+  assertTime: () => void,
 ): void {
   const table = openTable(file);
   if (table === undefined) return;
@@ -114,6 +132,7 @@ function collectOwners(
     for (;;) {
       const read = readSync(table, chunk, held, chunk.length - held, null);
       if (read === 0) return;
+      assertTime();
       total += read;
       if (total > limits.socketTableBytesMax)
         throw new SallyportError(
@@ -124,7 +143,7 @@ function collectOwners(
       const rowsEnd = filled.lastIndexOf(0x0a) + 1;
       for (let at = filled.indexOf(needle, 0, 'latin1'); at !== -1 && at < rowsEnd; ) {
         const rowEnd = filled.indexOf(0x0a, at);
-        readRow(filled.toString('latin1', at + needlePrefix.length, rowEnd), ports, owners);
+        onRow(filled.toString('latin1', at + needlePrefix.length, rowEnd));
         at = filled.indexOf(needle, rowEnd, 'latin1');
       }
       // The last row may go on in the next read.
@@ -147,10 +166,19 @@ function openTable(file: string): number | undefined {
   }
 }
 
-function readRow(row: string, ports: ReadonlySet<number> | undefined, owners: Owners): void {
+/** `0100007F:2760` → address and port; undefined where it is neither. */
+function readEndpoint(text: string): [address: string, port: number] | undefined {
+  const [, address, port] = /^([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4})$/.exec(text) ?? [];
+  if (address === undefined || port === undefined) return undefined;
+  const bytes = fromWords(address);
+  return [ipaddr.process(ipaddr.fromByteArray(bytes).toString()).toString(), Number.parseInt(port, 16)];
+}
+
+function readRow(row: string, isProxy: UnixUsersOptions['isProxy'], owners: Owners): void {
   const [, remote = '', state = '', , , , uid = ''] = row.trim().split(/ +/);
   if (ownerless.has(state)) return;
-  if (ports !== undefined && !ports.has(Number.parseInt(remote.slice(remote.indexOf(':') + 1), 16))) return;
+  const to = readEndpoint(remote);
+  if (isProxy !== undefined && to !== undefined && !isProxy(...to)) return;
   if (!/^\d{1,10}$/.test(uid)) return;
   owners.live.add(Number(uid));
   if (state === established) owners.established = true;

@@ -4,8 +4,10 @@
  * its count.
  *
  * Headers: all are covered but those that name no part of the request's meaning and differ between two
- * sendings of the same one: framing and hop-by-hop fields (RFC 9110, section 7.6.1), tracing, what proxies
- * add, what client libraries tell about themselves, time stamps. A list of headers to cover would be the weaker
+ * sendings of the same one: framing and hop-by-hop fields (RFC 9110, section 7.6.1), tracing, what our own
+ * Envoy adds and takes out again, what client libraries tell about themselves, time stamps. What proxies say
+ * (`forwarded`, `x-forwarded-host`) is covered, since an agent can say it too and destinations believe it;
+ * `upgrade`, since after it come bytes that nobody was shown. A list of headers to cover would be the weaker
  * choice: an agent could have one thing approved and send another by the header that the list forgot
  * (`x-amz-target`, `x-http-method-override`, `destination`). Credentials (`authorization`, `cookie`, session
  * tokens) are not covered, since they are renewed between sendings; which account is used is the rule's matter.
@@ -14,6 +16,7 @@ import { createHash } from 'node:crypto';
 import { SallyportError } from '../../config/errors.ts';
 import type { Digest } from '../common/brand.ts';
 import type { Agent, Call, DelegationChain, Destination } from '../facts.ts';
+import { isOfEnvoy } from './envoy-headers.ts';
 
 const domain = 'sallyport hold digest v1';
 
@@ -28,7 +31,9 @@ const uncoveredHeaders = new Set([
   'te',
   'trailer',
   'transfer-encoding',
-  'upgrade',
+  // To us, and taken out.
+  'proxy-authorization',
+  'proxy-connection',
   // Credentials.
   'authorization',
   'cookie',
@@ -51,32 +56,20 @@ const uncoveredHeaders = new Set([
   'x-ms-client-request-id',
   'x-request-id',
   'x-request-start',
-  // Added by proxies.
-  'forwarded',
-  'via',
-  'x-real-ip',
   // About the client library, and when it sent.
   'accept-encoding',
   'accept-language',
   'date',
-  'sec-websocket-key',
   'user-agent',
   'x-amz-date',
   'x-ms-date',
 ]);
-const uncoveredPrefixes = [
-  ':',
-  'proxy-',
-  'x-b3-',
-  'x-datadog-',
-  'x-envoy-',
-  'x-forwarded-',
-  'x-sallyport-',
-  'x-stainless-',
-];
+const uncoveredPrefixes = [':', 'x-b3-', 'x-datadog-', 'x-sallyport-', 'x-stainless-'];
 
-const isCovered = (name: string): boolean =>
-  !uncoveredHeaders.has(name) && !uncoveredPrefixes.some((prefix) => name.startsWith(prefix));
+const isCovered = (name: string, via: Call['via']): boolean =>
+  !uncoveredHeaders.has(name) &&
+  !uncoveredPrefixes.some((prefix) => name.startsWith(prefix)) &&
+  !isOfEnvoy(name, via);
 
 const nothing = new Uint8Array(0);
 
@@ -134,7 +127,7 @@ export function requestDigest(
   field(call.path);
 
   const headers = Object.entries(call.headers)
-    .filter(([name]) => isCovered(name))
+    .filter(([name]) => isCovered(name, call.via))
     .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   count(headers.length);
   for (const [name, value] of headers) {

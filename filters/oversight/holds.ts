@@ -10,17 +10,20 @@
 import type { AgentName, Digest, HoldId, PolicyVersion, RuleName, SpiffeId } from '../common/brand.ts';
 import type { WireTimestamp } from '../common/time.ts';
 
-export type HoldState =
-  | 'Pending'
-  | 'Approved'
-  | 'Denied'
-  | 'Escalated'
-  | 'TimedOut'
-  | 'Cancelled'
-  | 'Released'
-  | 'Unknown'
-  | 'Sent'
-  | 'NotSent';
+export const holdStates = [
+  'Pending',
+  'Approved',
+  'Denied',
+  'Escalated',
+  'TimedOut',
+  'Cancelled',
+  'Released',
+  'Unknown',
+  'Sent',
+  'NotSent',
+] as const;
+
+export type HoldState = (typeof holdStates)[number];
 
 export type Approval = Readonly<{ by: string; at: WireTimestamp; note: string }>;
 
@@ -111,8 +114,8 @@ export interface HoldStore {
   settle(id: HoldId, outcome: 'Sent' | 'NotSent', by: string): Hold;
   /** Marks a Denied, TimedOut or Cancelled hold as told to its caller, so that the next request asks anew. */
   acknowledge(id: HoldId): void;
-  /** Pending and Approved holds past their time → TimedOut. Returns how many. */
-  expire(nowMs: number): number;
+  /** Pending and Approved holds past their time, by the store's own clock → TimedOut. Returns how many. */
+  expire(): number;
   /** Called once at start: Released without an outcome → Unknown. Returns how many. */
   recover(): number;
   counts(): Readonly<Record<HoldState, number>>;

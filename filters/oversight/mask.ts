@@ -1,28 +1,37 @@
 /**
- * Makes text fit to be shown and kept: secrets by name become `•••`, and characters that would steer a
- * terminal or turn the reading direction are spelled out. JSON is masked in its own text, not parsed and
- * written again: a person must see repeated keys and odd numbers as the destination will.
+ * Makes text fit to be shown and kept: values of secret names become a mark. JSON is masked in its own text, not
+ * parsed and written again: a person must see repeated keys and odd numbers as the destination will.
  */
-export const masked = '•••';
+import { createHash } from 'node:crypto';
 
-const secretName = /token|secret|key|passw|credential|signature|authorization|cookie/i;
+/** What stands for a hidden value: its length and the beginning of its SHA-256, so that two values look different. */
+export const mark = (value: string): string =>
+  `•••[${value.length}:${createHash('sha256').update(value).digest('hex').slice(0, 8)}]`;
+
+/** A name's words: split at what is no letter, and at capitals (`apiKey`, `APIKey`). */
+const wordsOf = (name: string): string[] =>
+  name
+    .replace(/([a-z])([A-Z])|([A-Z])(?=[A-Z][a-z])/g, '$1$3 $2')
+    .toLowerCase()
+    .split(/[^a-z]+/);
+
+/** Whole words, or their ends where a name is written in one (`accesstoken`). */
+const secretWord =
+  /(?:token|secret|password|passwd|passphrase|authorization|cookie|credential|signature|apikey|accesskey|privatekey)s?$/;
+/** `key` alone is the name of a thing more often than a secret; these words make it one. */
+const keyWord = /^(?:api|access|private|signing|encryption|master|subscription|account|shared|session|auth)$/;
 const shortSecretNames = new Set(['sig', 'pwd', 'auth']);
 
-/** True for `api_key` or `X-Auth-Token`; the value of such a name is not shown. */
-export const isSecretName = (name: string): boolean =>
-  secretName.test(name) || shortSecretNames.has(name.toLowerCase());
-
-/** Control, format (bidirectional overrides and zero-width among them), line separators, lone surrogates. */
-const unsafe = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
-const spelled = (character: string): string => `\\u{${character.codePointAt(0)?.toString(16) ?? ''}}`;
-
-export const escapeLine = (text: string): string => text.replace(unsafe, spelled);
-
-/** The same for text of several lines: line feeds and tabs stay. */
-export const escapeText = (text: string): string =>
-  text.replace(unsafe, (character) =>
-    character === '\n' || character === '\t' ? character : spelled(character),
+/** True for `api_key`, `clientSecret` or `X-Auth-Token`, not for `key` or `monkey`; the value of such a name is not shown. */
+export function isSecretName(name: string): boolean {
+  const words = wordsOf(name);
+  return (
+    words.some((word, index) => {
+      if (secretWord.test(word)) return true;
+      return /^keys?$/.test(word) && keyWord.test(words[index - 1] ?? '');
+    }) || shortSecretNames.has(name.toLowerCase())
   );
+}
 
 /** Percent-decoded as forms do it; a name that cannot be decoded is compared as it stands. */
 function decodedName(name: string): string {
@@ -33,16 +42,19 @@ function decodedName(name: string): string {
   }
 }
 
-/** `a=1&token=x` → `a=1&token=•••`. */
+/** `a=1&token=x` → `a=1&token=•••[1:2d711642]`. */
 export const maskForm = (query: string): string =>
   query
     .split('&')
     .map((pair) => {
       const equals = pair.indexOf('=');
       if (equals < 0 || !isSecretName(decodedName(pair.slice(0, equals)))) return pair;
-      return `${pair.slice(0, equals)}=${masked}`;
+      return `${pair.slice(0, equals + 1)}${mark(pair.slice(equals + 1))}`;
     })
     .join('&');
+
+/** Without the quotes around it. */
+const bare = (token: string): string => (/^(["']).*\1$/s.test(token) ? token.slice(1, -1) : token);
 
 const jsonToken = /"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s"[\]{}:,]+|\s+/g;
 
@@ -71,8 +83,10 @@ export function maskJson(text: string, charsMax: number): string | undefined {
   let name: string | undefined;
   /** Depth at which a hidden array or object was opened. */
   let hiddenAt: number | undefined;
+  let hiddenFrom = 0;
   for (const { 0: token, index } of text.matchAll(jsonToken)) {
-    if (index >= charsMax) return `${shown}…`;
+    if (index >= charsMax)
+      return hiddenAt === undefined ? `${shown}…` : `${shown}"${mark(text.slice(hiddenFrom))}"…`;
     const wasHidden = hiddenAt !== undefined;
     const isSpace = /^\s/.test(token);
     const isValue = !isSpace && !/^[\]}:,]$/.test(token) && !expectsName;
@@ -84,13 +98,19 @@ export function maskJson(text: string, charsMax: number): string | undefined {
     }
     const hides = isValue && !wasHidden && name !== undefined && isSecretName(name) && !isCount(name, token);
     if (token === '{' || token === '[') {
-      if (hides) hiddenAt = objects.length;
+      if (hides) {
+        hiddenAt = objects.length;
+        hiddenFrom = index;
+      }
       objects.push(token === '{');
     }
     if (token === '}' || token === ']') objects.pop();
-    if (hides) shown += `"${masked}"`;
-    else if (!wasHidden) shown += token;
-    if ((token === '}' || token === ']') && hiddenAt === objects.length) hiddenAt = undefined;
+    if (hides && hiddenAt === undefined) shown += `"${mark(bare(token))}"`;
+    else if (!wasHidden && hiddenAt === undefined) shown += token;
+    if ((token === '}' || token === ']') && hiddenAt === objects.length) {
+      shown += `"${mark(text.slice(hiddenFrom, index + 1))}"`;
+      hiddenAt = undefined;
+    }
     if (token === '{' || token === ',') expectsName = objects.at(-1) === true;
     if (token === '}') expectsName = false;
     if (isValue || token === ',') name = undefined;
@@ -103,6 +123,6 @@ const assignment = /(?<![\w.-])([\w.-]+)(["']?[^\S\n]{0,8}[:=][^\S\n]{0,8})("[^"
 
 /** Text of no known form: what looks like `name: value` or `name=value` is masked by its name. */
 export const maskText = (text: string): string =>
-  text.replace(assignment, (whole, name: string, between: string) =>
-    isSecretName(name) ? `${name}${between}${masked}` : whole,
+  text.replace(assignment, (whole, name: string, between: string, value: string) =>
+    isSecretName(name) ? `${name}${between}${mark(bare(value))}` : whole,
   );

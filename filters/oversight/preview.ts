@@ -1,8 +1,10 @@
 /** What a person sees of a held request before deciding, and what is kept of it: no secret, nothing that tricks a terminal. */
 import { limits } from '../../config/limits.ts';
+import { escapeLine, escapeText } from '../common/printable.ts';
 import type { Call, Destination } from '../facts.ts';
+import { isOfEnvoy } from './envoy-headers.ts';
 import type { Hold } from './holds.ts';
-import { escapeLine, escapeText, isSecretName, masked, maskForm, maskJson, maskText } from './mask.ts';
+import { isSecretName, mark, maskForm, maskJson, maskText } from './mask.ts';
 
 type Preview = Hold['request'];
 
@@ -22,7 +24,7 @@ function urlOf(call: Call, destination: Destination): string {
 const isInternal = (name: string): boolean => name.startsWith(':') || name.startsWith('x-sallyport-');
 
 function headerValue(name: string, value: string): string {
-  if (isSecretName(name) || name.startsWith('proxy-')) return masked;
+  if (isSecretName(name) || name.startsWith('proxy-')) return mark(value);
   const { holdHeaderPreviewCharsMax: max } = limits;
   const shown = value.length > max ? `${value.slice(0, max)}… (${value.length - max} more)` : value;
   return escapeLine(shown);
@@ -31,7 +33,7 @@ function headerValue(name: string, value: string): string {
 const headersOf = (call: Call): Record<string, string> =>
   Object.fromEntries(
     Object.entries(call.headers)
-      .filter(([name]) => !isInternal(name))
+      .filter(([name]) => !isInternal(name) && !isOfEnvoy(name, call.via))
       .map(([name, value]) => [escapeLine(name), headerValue(name, value)]),
   );
 

@@ -1,20 +1,7 @@
 /** Holds on disk: one row of `holds` (schema: `filters/common/migrations.ts`), read and written whole or by transition. */
 import { SallyportError } from '../../config/errors.ts';
 import type { AgentName, Digest, HoldId, PolicyVersion, RuleName, SpiffeId } from '../common/brand.ts';
-import type { Approval, Hold, HoldState, NewHold } from './holds.ts';
-
-export const holdStates = [
-  'Pending',
-  'Approved',
-  'Denied',
-  'Escalated',
-  'TimedOut',
-  'Cancelled',
-  'Released',
-  'Unknown',
-  'Sent',
-  'NotSent',
-] as const satisfies readonly HoldState[];
+import { type Approval, type Hold, type HoldState, holdStates, type NewHold } from './holds.ts';
 
 /** States that nothing leads out of; only these are ever forgotten. */
 export const terminalStates = [

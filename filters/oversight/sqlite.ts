@@ -2,17 +2,18 @@
  * Holds in SQLite. Every transition is one transaction, on disk when the method returns (the database is
  * opened with synchronous FULL), and told to the listeners after that.
  *
- * A hold's time is the wall clock as the hybrid clock gives it: it does not run back while the sidecar runs,
- * so an approval never lives longer than its rule says because a clock was set.
+ * A hold's time is the store's own: the wall clock at the opening, then the monotonic clock. A wall clock that
+ * is set while the sidecar runs neither prolongs an approval nor ends it. Across a restart the wall clock is all
+ * there is: a hold from the future of a clock that went back could live for any time, and is timed out.
  */
 import { type ErrorCode, SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { AgentName, HoldId } from '../common/brand.ts';
 import type { Database } from '../common/database.ts';
 import type { Ids } from '../common/ids.ts';
-import { type Clock, timestampMs, toWireTimestamp } from '../common/time.ts';
-import type { Hold, HoldState, HoldStore, NewHold } from './holds.ts';
-import { decodeHold, holdStates, isTerminal, type KeptHold, valuesOf } from './rows.ts';
+import { type Clock, toWireTimestamp } from '../common/time.ts';
+import { type Hold, type HoldState, type HoldStore, holdStates, type NewHold } from './holds.ts';
+import { decodeHold, isTerminal, type KeptHold, valuesOf } from './rows.ts';
 import { pageQuery, prepareStatements } from './statements.ts';
 
 export type HoldStoreOptions = Readonly<{
@@ -40,11 +41,17 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
   const sql = prepareStatements(db);
   const listeners = new Set<(hold: Hold) => void>();
 
-  const nowMs = (): number => timestampMs(clock.now());
+  const openedWallMs = Math.trunc(clock.wallMs());
+  const openedMonotonicMs = clock.monotonicMs();
+  const nowMs = (): number => openedWallMs + Math.floor(clock.monotonicMs() - openedMonotonicMs);
   const decode = (row: Row): KeptHold => decodeHold(row, db.file);
   const maybe = (row: Row | undefined): KeptHold | undefined => (row === undefined ? undefined : decode(row));
   const holdOf = (row: Row): Hold => decode(row).hold;
   const counted = (row: Row | undefined): number => Number(row?.['n']);
+
+  db.transaction('time out holds from the future', () =>
+    sql.expireFuture.run(openedWallMs, openedWallMs + limits.holdClockSlackMs),
+  );
 
   /** At most this many terminal holds are kept; one sixteenth is forgotten at a time, so that it is rare. */
   let terminal = db.run('count the holds', () => counted(sql.countTerminal.get()));
@@ -135,11 +142,11 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
       if (found?.hold.ruleDigest === asked.ruleDigest) return found.hold;
       const at = clock.now();
       if (found !== undefined) {
-        const cancelled = sql.cancel.get('sallyport', 'the rule changed', timestampMs(at), found.hold.id);
+        const cancelled = sql.cancel.get('sallyport', 'the rule changed', nowMs(), found.hold.id);
         changed.push(wonBy(cancelled, found.hold.id));
       }
       assertRoom(asked.agent);
-      const born = { id: ids.hold(), createdAt: toWireTimestamp(at), createdMs: timestampMs(at) };
+      const born = { id: ids.hold(), createdAt: toWireTimestamp(at), createdMs: nowMs() };
       const opened = wonBy(sql.insert.get(...valuesOf(asked, born)), born.id);
       changed.push(opened);
       return opened;
@@ -226,8 +233,8 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
         sql.acknowledge.run(id);
       });
     },
-    expire: (atMs) => {
-      const now = Math.trunc(atMs);
+    expire: () => {
+      const now = nowMs();
       const ended = db.transaction('time out holds', () => sql.expireAll.all(now, now).map(holdOf));
       tell(ended);
       return ended.length;

@@ -35,6 +35,8 @@ const statements = {
     WHERE id = ? AND ${open} AND expires_ms <= ? RETURNING *`,
   expireAll: `UPDATE holds SET state = 'TimedOut', decided_by = '', note = '', decided_ms = ?
     WHERE ${open} AND expires_ms <= ? RETURNING *`,
+  expireFuture: `UPDATE holds SET state = 'TimedOut', decided_by = '', note = '', decided_ms = ?
+    WHERE ${open} AND created_ms > ?`,
   recover: `UPDATE holds SET state = 'Unknown' WHERE state = 'Released' RETURNING *`,
   acknowledge: `UPDATE holds SET acknowledged = 1
     WHERE id = ? AND state IN ('Denied', 'TimedOut', 'Cancelled') AND acknowledged = 0`,
@@ -63,6 +65,7 @@ export function prepareStatements(db: Database): Statements {
       settle: prepare('settle'),
       expireOne: prepare('expireOne'),
       expireAll: prepare('expireAll'),
+      expireFuture: prepare('expireFuture'),
       recover: prepare('recover'),
       acknowledge: prepare('acknowledge'),
       prune: prepare('prune'),

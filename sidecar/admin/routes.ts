@@ -6,10 +6,11 @@ import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { formatIssue, type Result } from '../../config/policy/issue.ts';
 import type { HoldId } from '../../filters/common/brand.ts';
+import { isHoldId } from '../../filters/common/ids.ts';
 import type { Journal } from '../../filters/common/journal.ts';
 import type { DecisionRecord } from '../../filters/common/record.ts';
 import type { Clock } from '../../filters/common/time.ts';
-import type { HoldState, HoldStore } from '../../filters/oversight/holds.ts';
+import { type HoldStore, holdStates } from '../../filters/oversight/holds.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { explain, explainRequestSchema } from '../explain.ts';
 import type { Health } from '../health.ts';
@@ -29,30 +30,17 @@ export type AdminDeps = Readonly<{
   stop(): void;
 }>;
 
-const states = [
-  'Pending',
-  'Approved',
-  'Denied',
-  'Escalated',
-  'TimedOut',
-  'Cancelled',
-  'Released',
-  'Unknown',
-  'Sent',
-  'NotSent',
-] as const satisfies readonly HoldState[];
-
-const holdId = z
-  .string()
-  .regex(/^hold_[0-9A-HJKMNP-TV-Z]{26}$/, 'hold_ and 26 characters of Crockford base 32')
-  .transform((id) => id as HoldId);
+const holdId = z.custom<HoldId>(
+  (id) => typeof id === 'string' && isHoldId(id),
+  'hold_ and 26 characters of Crockford base 32',
+);
 const page = (fallback: number) =>
   z.coerce.number().int().min(1).max(limits.adminPageItemsMax).default(fallback);
 const listQuery = z.strictObject({
   state: z
     .string()
     .transform((text) => text.split(','))
-    .pipe(z.array(z.enum(states)).min(1))
+    .pipe(z.array(z.enum(holdStates)).min(1))
     .optional(),
   agent: z.string().max(limits.policyNameCharsMax).optional(),
   limit: page(100),

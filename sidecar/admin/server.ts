@@ -1,18 +1,18 @@
 /**
  * The admin API: on a Unix socket that only the sidecar's own user opens, and where asked on loopback with a
- * token. Whoever reaches it can approve holds, so the agent's user must not.
+ * token. Whoever reaches it can approve holds, so the agent's user must not. Its application is loaded with the
+ * first request: a sidecar that nobody asks does without its 20 MiB.
  */
+import { once } from 'node:events';
 import { chmodSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { ListenOptions } from 'node:net';
 import path from 'node:path';
-import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
-import { SallyportError } from '../../config/errors.ts';
+import type { FastifyInstance } from 'fastify';
 import { limits } from '../../config/limits.ts';
-import { authzenRoutes } from '../../ext-authz/authzen.ts';
 import type { Checker } from '../../ext-authz/checker.ts';
 import { freePort, movedPort } from '../ports.ts';
-import { sendProblem } from './problem.ts';
-import { type AdminDeps, adminRoutes } from './routes.ts';
-import { bearerMatches } from './token.ts';
+import type { AdminDeps } from './routes.ts';
 
 export type Admin = Readonly<{
   socketPath: string;
@@ -30,80 +30,82 @@ export type AdminOptions = AdminDeps &
     report(line: string): void;
   }>;
 
-/** Open on TCP without a token: they tell nothing of what agents do, and probes have no token. */
-const openOnTcp = new Set(['/health', '/ready', '/.well-known/authzen-configuration']);
+type Listening = Readonly<{ server: Server; stop(): Promise<void> }>;
 
-async function build(
+/** Listens at once; the application is built for the first request and kept. */
+async function listen(
   options: AdminOptions,
   over: 'socket' | 'tcp',
   baseUrl: string,
-): Promise<FastifyInstance> {
-  const log: FastifyBaseLogger = options.log.child({ part: 'admin' }, { level: 'warn' });
-  const app: FastifyInstance = fastify({
-    bodyLimit: limits.adminBodyBytesMax,
-    requestTimeout: limits.requestHeadersTimeoutMs,
-    connectionTimeout: limits.streamIdleTimeoutMs,
-    forceCloseConnections: true,
-    routerOptions: { maxParamLength: 256 },
-    // Above `info`: fastify's own lines for each request are not for this log.
-    loggerInstance: log,
-  });
-  app.setErrorHandler(sendProblem);
-  app.setNotFoundHandler((request) => {
-    throw new SallyportError('NotFound', `${request.method} ${request.url.split('?', 1)[0]} is not here`);
-  });
-  app.addHook('onRequest', async (request) => {
-    const route = request.url.split('?', 1)[0] ?? '';
-    const wanted = over === 'tcp' ? !openOnTcp.has(route) : route.startsWith('/access/');
-    if (wanted && !bearerMatches(request.headers.authorization, options.token))
-      throw new SallyportError(
-        'Unauthorized',
-        'this route wants `Authorization: Bearer` and the admin token',
+  at: ListenOptions,
+): Promise<Listening> {
+  let app: Promise<FastifyInstance> | undefined;
+  const load = async (): Promise<FastifyInstance> => {
+    const { buildAdmin } = await import('./app.ts');
+    return buildAdmin(options, over, baseUrl);
+  };
+  const server = createServer(
+    { requestTimeout: limits.requestHeadersTimeoutMs, headersTimeout: limits.requestHeadersTimeoutMs },
+    (request, response) => {
+      app ??= load();
+      app.then(
+        (ready) => ready.routing(request, response),
+        (err: unknown) => {
+          options.log.error({ err }, 'the admin API could not be loaded');
+          response.writeHead(500).end();
+        },
       );
-    // A page in somebody's browser can reach loopback by a name of its own (DNS rebinding).
-    if (over === 'tcp' && !/^(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$/.test(request.headers.host ?? ''))
-      throw new SallyportError('RequestMalformed', 'the Host header has to name loopback');
-  });
-  adminRoutes(app, options);
-  await app.register(async (scope) => authzenRoutes(scope, { checker: options.checker, baseUrl }));
-  return app;
+    },
+  );
+  server.setTimeout(limits.streamIdleTimeoutMs);
+  const listening = once(server, 'listening');
+  server.listen(at);
+  await listening;
+  const stop = async (): Promise<void> => {
+    const closed = once(server, 'close');
+    server.close();
+    server.closeAllConnections();
+    await closed;
+    await (await app)?.close();
+  };
+  return { server, stop };
 }
 
 /**
  * Binds inside a directory that nobody else enters, narrows the socket, and only then moves it to its name:
  * there is no moment at which another user can open it.
  */
-async function listenOnSocket(app: FastifyInstance, runDir: string): Promise<string> {
-  const closed = path.join(runDir, '.admin');
+async function listenOnSocket(options: AdminOptions): Promise<Listening & Readonly<{ socketPath: string }>> {
+  const closed = path.join(options.runDir, '.admin');
   mkdirSync(closed, { recursive: true, mode: 0o700 });
   chmodSync(closed, 0o700);
   const draft = path.join(closed, 's');
   rmSync(draft, { force: true });
-  await app.listen({ path: draft });
+  const listening = await listen(options, 'socket', 'http://localhost', { path: draft });
   chmodSync(draft, 0o600);
-  const socketPath = path.join(runDir, 'admin.sock');
+  const socketPath = path.join(options.runDir, 'admin.sock');
   renameSync(draft, socketPath);
-  return socketPath;
+  return { ...listening, socketPath };
 }
 
-async function listenOnLoopback(options: AdminOptions, wanted: number): Promise<Listening> {
+async function listenOnLoopback(
+  options: AdminOptions,
+  wanted: number,
+): Promise<Listening & Readonly<{ url: string }>> {
   // Known before the routes are: the AuthZEN discovery document names its own address.
   const port = await freePort(wanted, 'admin.port');
   const url = `http://127.0.0.1:${port}`;
-  const app = await build(options, 'tcp', url);
-  await app.listen({ host: '127.0.0.1', port });
+  const listening = await listen(options, 'tcp', url, { host: '127.0.0.1', port });
   for (const line of movedPort(wanted, port, 'the admin API')) options.report(line);
-  return { url, stop: () => app.close() };
+  return { ...listening, url };
 }
 
-type Listening = Readonly<{ url: string | undefined; stop(): Promise<void> }>;
-
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const local = await build(options, 'socket', 'http://localhost');
-  const socketPath = await listenOnSocket(local, options.runDir);
+  const local = await listenOnSocket(options);
+  const { socketPath } = local;
   const stop = async (): Promise<void> => {
     rmSync(socketPath, { force: true });
-    await local.close();
+    await local.stop();
   };
   if (options.port === null) return { socketPath, url: undefined, stop };
   try {

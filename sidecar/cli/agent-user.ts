@@ -2,7 +2,7 @@
 import { accessSync, chmodSync, chownSync, constants, lstatSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Settings } from '../../config/settings.ts';
-import { findUser, type UnixUser } from '../users.ts';
+import { findUser, type UnixUser } from '../../filters/common/unix-user.ts';
 import { CommandFailure, exitCodes } from './output.ts';
 
 /** Istio's proxy user: its redirect rules let this user's traffic out. */

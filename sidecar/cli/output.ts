@@ -1,6 +1,6 @@
 /** What a command prints: words for a person, or one JSON value on standard output with `--json`. */
 import { type ErrorEntry, errors, type SallyportError } from '../../config/errors.ts';
-import { printable } from '../printable.ts';
+import { printable } from '../../filters/common/printable.ts';
 
 /** Documented exit statuses; `run` gives the command's own. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;

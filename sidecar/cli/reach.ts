@@ -1,7 +1,7 @@
 /** Can another Unix user reach this path? Asked before the agent starts, so that the answer is a sentence and not ENOENT. */
 import { accessSync, constants, realpathSync, type Stats, statSync } from 'node:fs';
 import path from 'node:path';
-import type { UnixUser } from '../users.ts';
+import type { UnixUser } from '../../filters/common/unix-user.ts';
 
 const execute = 0o1;
 const read = 0o4;

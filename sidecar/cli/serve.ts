@@ -2,6 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { SallyportError } from '../../config/errors.ts';
+import { brokenLimitRelations } from '../../config/limits.ts';
 import { openDirectories } from '../directories.ts';
 import { createEnding } from '../ending.ts';
 import { acquireLock } from '../lock.ts';
@@ -41,11 +43,21 @@ function endLeftDemo(stateDir: string): void {
     if (ref.name === demoProcess && isRunning(ref)) process.kill(ref.pid, 'SIGTERM');
 }
 
+function assertLimitRelations(): void {
+  const broken = brokenLimitRelations();
+  if (broken.length > 0)
+    throw new SallyportError(
+      'Internal',
+      `these relations of config/limits.ts do not hold: ${broken.join('; ')}`,
+    );
+}
+
 export async function serve(
   settings: CommandSettings,
   options: Readonly<{ log: Logger; report(line: string): void; onStopAsked(): void }>,
 ): Promise<Served> {
   const { log, report, onStopAsked } = options;
+  assertLimitRelations();
   const ending = createEnding(log);
   try {
     // Before anything is started or written: a second sidecar of this state ends here.

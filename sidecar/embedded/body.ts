@@ -11,6 +11,8 @@ export type BodyBudget = Readonly<{
   release(body: Body): void;
 }>;
 
+const nothing = Buffer.allocUnsafeSlow(0);
+
 export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesBytesMax): BodyBudget {
   let held = 0;
 
@@ -19,7 +21,8 @@ export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesB
     const declared = Number(request.headers['content-length'] ?? 0);
     if (declared > limitBytes) return Promise.resolve({ kind: 'too-large', limitBytes });
     return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
+      // One buffer that grows, not a list: a chunk may be one byte, and each would cost a hundred.
+      let room = nothing;
       let size = 0;
       const finish = (): void => {
         request.off('data', onData);
@@ -29,7 +32,8 @@ export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesB
       };
       const drop = (): void => {
         finish();
-        held -= size;
+        held -= room.length;
+        room = nothing;
         request.pause();
       };
       const onData = (chunk: Buffer): void => {
@@ -38,7 +42,11 @@ export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesB
           resolve({ kind: 'too-large', limitBytes });
           return;
         }
-        if (held + chunk.length > totalBytesMax) {
+        const wanted =
+          size + chunk.length <= room.length
+            ? room.length
+            : Math.max(size + chunk.length, Math.min(room.length * 2, limitBytes));
+        if (held - room.length + wanted > totalBytesMax) {
           drop();
           reject(
             new SallyportError(
@@ -48,13 +56,18 @@ export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesB
           );
           return;
         }
+        if (wanted > room.length) {
+          const larger = Buffer.allocUnsafeSlow(wanted);
+          room.copy(larger, 0, 0, size);
+          held += wanted - room.length;
+          room = larger;
+        }
+        chunk.copy(room, size);
         size += chunk.length;
-        held += chunk.length;
-        chunks.push(chunk);
       };
       const onEnd = (): void => {
         finish();
-        resolve({ kind: 'whole', bytes: Buffer.concat(chunks, size) });
+        resolve({ kind: 'whole', bytes: room.subarray(0, size) });
       };
       const onError = (cause: unknown): void => {
         drop();
@@ -71,7 +84,8 @@ export function createBodyBudget(totalBytesMax: number = limits.inspectedBodiesB
   return {
     read,
     release: (body) => {
-      if (body.kind === 'whole') held -= body.bytes.byteLength;
+      // All that was taken for it, of which the body may fill a part.
+      if (body.kind === 'whole') held -= body.bytes.buffer.byteLength;
     },
   };
 }

@@ -4,9 +4,11 @@
  */
 import { limits } from '../../config/limits.ts';
 
+/** Everything so far fits; with less than `bytesNeeded` nothing new can be said of it. */
+export type More = Readonly<{ kind: 'more'; bytesNeeded: number }>;
+
 export type ClientHello =
-  /** Everything so far fits the start of a hello. */
-  | Readonly<{ kind: 'more' }>
+  | More
   | Readonly<{ kind: 'invalid'; reason: string }>
   /** `sni` in lower case; empty where none was sent. */
   | Readonly<{ kind: 'hello'; sni: string; alpn: readonly string[] }>;
@@ -52,41 +54,50 @@ export function readClientHello(bytes: Buffer): ClientHello {
   if (bytes.length > limits.clientHelloBytesMax) return invalid('the hello is larger than the limit');
   try {
     const message = handshakeMessage(bytes);
-    return message === undefined ? more : readHello(message);
+    return typeof message === 'number' ? { kind: 'more', bytesNeeded: message } : readHello(message);
   } catch (thrown) {
     if (thrown instanceof Malformed) return invalid(thrown.message);
     throw thrown;
   }
 }
 
-const more: ClientHello = { kind: 'more' };
 const invalid = (reason: string): ClientHello => ({ kind: 'invalid', reason });
 
-/** The hello's body out of its records; undefined while it is not whole. */
-function handshakeMessage(bytes: Buffer): Buffer | undefined {
+/**
+ * The hello's body out of its records; while it is not whole, how many bytes there must be for the next step.
+ * Linear: put together once, and of a bounded number of records.
+ */
+function handshakeMessage(bytes: Buffer): Buffer | number {
   const parts: Buffer[] = [];
+  const header: number[] = [];
   let have = 0;
+  let need = handshakeHeaderBytes;
   let at = 0;
   while (at < bytes.length) {
     if (bytes[at] !== handshakeRecord) throw new Malformed('not a handshake record');
     if (bytes.length > at + 1 && bytes[at + 1] !== 3) throw new Malformed('not TLS');
-    if (bytes.length < at + recordHeaderBytes) return undefined;
+    if (bytes.length < at + recordHeaderBytes) return at + recordHeaderBytes;
     const length = bytes.readUInt16BE(at + 3);
     if (length === 0 || length > recordBytesMax) throw new Malformed('a record has an impossible length');
+    if (parts.length === limits.clientHelloRecordsMax)
+      throw new Malformed(`the hello is in more than ${limits.clientHelloRecordsMax} records`);
     const start = at + recordHeaderBytes;
     const part = bytes.subarray(start, start + length);
     parts.push(part);
     have += part.length;
     at = start + length;
-    const message = Buffer.concat(parts, have);
-    if (message.length > 0 && message[0] !== clientHelloType) throw new Malformed('not a client hello');
-    if (have < handshakeHeaderBytes) continue;
-    const need = message.readUIntBE(1, 3);
-    if (need > limits.clientHelloBytesMax) throw new Malformed('the hello is larger than the limit');
-    if (have >= handshakeHeaderBytes + need)
-      return message.subarray(handshakeHeaderBytes, handshakeHeaderBytes + need);
+    header.push(...part.subarray(0, handshakeHeaderBytes - header.length));
+    const [type, ...size] = header;
+    if (type !== undefined && type !== clientHelloType) throw new Malformed('not a client hello');
+    if (header.length === handshakeHeaderBytes) {
+      need = handshakeHeaderBytes + Buffer.from(size).readUIntBE(0, 3);
+      if (need > handshakeHeaderBytes + limits.clientHelloBytesMax)
+        throw new Malformed('the hello is larger than the limit');
+      if (have >= need) return Buffer.concat(parts, have).subarray(handshakeHeaderBytes, need);
+    }
+    if (at > bytes.length) return Math.min(at, bytes.length + need - have);
   }
-  return undefined;
+  return at + recordHeaderBytes;
 }
 
 function readHello(message: Buffer): ClientHello {

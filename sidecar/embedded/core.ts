@@ -2,7 +2,6 @@
 import type { SallyportError } from '../../config/errors.ts';
 import type { PlaneDeps } from '../../envoy/data-plane.ts';
 import type { Deny } from '../../filters/decision.ts';
-import type { Pin } from '../../filters/facts.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import type { BodyBudget } from './body.ts';
 import type { Pools } from './pools.ts';
@@ -17,6 +16,4 @@ export type Core = Readonly<{
   refusal: (error: SallyportError) => Deny;
   /** Refuses what names the proxy itself, before any check: throws NotFound. */
   assertElsewhere: (authority: string) => void;
-  /** True where dialling this pin would reach the proxy itself. */
-  isSelf: (pin: Pin) => boolean;
 }>;

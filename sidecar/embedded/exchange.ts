@@ -91,7 +91,7 @@ async function carry(core: Core, exchange: Exchange, call: Call, decision: Allow
     return;
   }
   try {
-    const { destination, pin } = dialable(core, decision);
+    const { destination, pin } = dialable(decision);
     if (exchange.expectsContinue && call.body.kind === 'unread' && hasBody(request)) response.writeContinue();
     await forward(core, { ...exchange, call, decision, destination, pin });
   } catch (thrown) {
@@ -103,10 +103,9 @@ async function carry(core: Core, exchange: Exchange, call: Call, decision: Allow
   }
 }
 
-function dialable(core: Core, decision: Allow): { destination: Destination; pin: Pin } {
+function dialable(decision: Allow): { destination: Destination; pin: Pin } {
   const { destination, pin } = decision;
   if (destination === undefined || pin === undefined)
     throw new SallyportError('Internal', 'the decision names no address to dial');
-  if (core.isSelf(pin)) throw new SallyportError('AddressDenied', 'the destination is this proxy itself');
   return { destination, pin };
 }

@@ -69,7 +69,12 @@ export function forward(core: Core, allowed: Allowed): Promise<void> {
       },
       onRequestUpgrade: (controller, _, __, socket) => {
         sent();
-        joinSockets(allowed, flatHeaders(controller.rawHeaders), socket);
+        joinSockets(
+          allowed,
+          flatHeaders(controller.rawHeaders),
+          socket,
+          core.deps.settings.proxy.tunnel_duration_ms_max,
+        );
         over();
       },
       onResponseError: (_, error) => {
@@ -175,11 +180,12 @@ function addTrailers(response: Response, raw: readonly string[]): void {
   if (Object.keys(trailers).length > 0) response.addTrailers(trailers);
 }
 
-/** 101: from here on bytes pass unread in both directions. */
+/** 101: from here on bytes pass unread in both directions, for as long as those of a tunnel may. */
 function joinSockets(
   { response, decision, upgrade }: Allowed,
   raw: readonly string[],
   upstream: Duplex,
+  durationMs: number,
 ): void {
   upstream.on('error', () => upstream.destroy());
   if (upgrade === undefined || 'stream' in response) {
@@ -198,5 +204,5 @@ function joinSockets(
     'latin1',
   );
   if (head.length > 0) socket.unshift(head);
-  join(socket, upstream);
+  join(socket, upstream, durationMs);
 }

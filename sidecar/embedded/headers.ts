@@ -35,14 +35,21 @@ const namedByConnection = (entries: readonly HeaderEntry[]): ReadonlySet<string>
       .filter((name) => !neverNamed.has(name)),
   );
 
-function passing(flat: readonly string[]): HeaderEntry[] {
+function passing(flat: readonly string[], kept?: ReadonlySet<string>): HeaderEntry[] {
   const entries = [...entriesOf(flat)];
   const named = namedByConnection(entries);
   return entries.filter(([sent]) => {
     const name = sent.toLowerCase();
+    if (kept?.has(name)) return true;
     return !name.startsWith(':') && !hopByHop.has(name) && !named.has(name) && !name.startsWith(ourPrefix);
   });
 }
+
+/** Said to us, and part of the question: who asks, whether a body follows, and whether another protocol does. */
+const checkedHere: ReadonlySet<string> = new Set(['proxy-authorization', 'transfer-encoding', 'upgrade']);
+
+/** What a check may rely on: of all else that was sent, exactly what will reach the destination. */
+export const checkedHeaders = (flat: readonly string[]): HeaderEntry[] => passing(flat, checkedHere);
 
 /** What goes to the destination: the agent's own headers, the Host that was checked, and nothing added. */
 export function upstreamHeaders(request: Request, authority: string, grpc: boolean): string[] {

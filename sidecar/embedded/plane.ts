@@ -1,7 +1,6 @@
 /** The data plane without Envoy: same semantics, one process, no root. */
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, isIPv6, type Server } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { Settings } from '../../config/settings.ts';
@@ -10,7 +9,6 @@ import { ownAuthorities } from '../../envoy/ports.ts';
 import { refusal } from '../../ext-authz/refusal.ts';
 import { createIds } from '../../filters/common/ids.ts';
 import { classifyAddress } from '../../filters/egress/classify.ts';
-import type { Pin } from '../../filters/facts.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { createBodyBudget } from './body.ts';
 import type { Core } from './core.ts';
@@ -23,7 +21,6 @@ import { buildRoutes, type RouteHandlers } from './routes.ts';
 export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
   const { settings, log, clock } = deps;
   const ids = createIds(clock);
-  const ports = new Set<number>();
   const own = new Set<string>();
   let policy: CompiledPolicy = deps.policy;
   const core: Core = {
@@ -45,7 +42,6 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
       if (own.has(authority.toLowerCase()))
         throw new SallyportError('NotFound', 'this is the proxy’s own address, not a destination');
     },
-    isSelf: (pin) => ports.has(pin.port) && isOwnAddress(pin),
   };
   const handlers: RouteHandlers = {
     serve: (exchange, target) => void serve(core, exchange, target),
@@ -60,7 +56,6 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
     const bound = await listenFrom(server, settings.proxy.host, port);
     if (port !== 0 && bound !== port)
       log.warn({ port, took: bound }, 'the port is in use; the next free one is taken');
-    ports.add(bound);
     for (const authority of ownAuthorities(settings.proxy.host, [bound])) own.add(authority.toLowerCase());
     return bound;
   };
@@ -117,12 +112,6 @@ async function identityOf({ authority, settings }: PlaneDeps) {
 /** A wildcard address is nobody's name. */
 const certificateName = ({ proxy }: Settings): string =>
   classifyAddress(proxy.host) === 'unspecified' ? 'localhost' : proxy.host;
-
-function isOwnAddress({ address }: Pin): boolean {
-  const kind = classifyAddress(address);
-  if (kind === 'loopback' || kind === 'unspecified') return true;
-  return Object.values(networkInterfaces()).some((all) => all?.some((own) => own.address === address));
-}
 
 const listen = (server: Server, host: string, port: number): Promise<number> =>
   new Promise((resolve, reject) => {

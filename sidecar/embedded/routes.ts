@@ -3,8 +3,6 @@
  * never listening itself: the plane's own server hands it the requests, so a new policy is one swap.
  */
 import { IncomingMessage, ServerResponse } from 'node:http';
-import httpProxy from '@fastify/http-proxy';
-import fastify from 'fastify';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
@@ -23,7 +21,21 @@ export type RouteHandlers = Readonly<{
   refuse(exchange: Exchange, error: SallyportError): void;
 }>;
 
+const unknownPath = (): SallyportError =>
+  new SallyportError('NotFound', 'this is a proxy: no route of the policy starts with this path');
+
+const noRoutes = ({ refuse }: RouteHandlers): Routes => ({
+  carry: (exchange) => refuse(exchange, unknownPath()),
+  close: async () => undefined,
+});
+
 export async function buildRoutes(policy: CompiledPolicy, handlers: RouteHandlers): Promise<Routes> {
+  if (policy.routes.size === 0) return noRoutes(handlers);
+  // Loaded for policies that have routes only: the two weigh 8 MiB.
+  const [{ fastify }, { default: httpProxy }] = await Promise.all([
+    import('fastify'),
+    import('@fastify/http-proxy'),
+  ]);
   const exchanges = new WeakMap<IncomingMessage, Exchange>();
   const exchangeOf = (request: IncomingMessage): Exchange => {
     const exchange = exchanges.get(request);
@@ -44,10 +56,7 @@ export async function buildRoutes(policy: CompiledPolicy, handlers: RouteHandler
   });
   app.setNotFoundHandler((request, reply) => {
     reply.hijack();
-    refuse(
-      request.raw,
-      new SallyportError('NotFound', 'this is a proxy: no route of the policy starts with this path'),
-    );
+    refuse(request.raw, unknownPath());
   });
   app.setErrorHandler((error, request, reply) => {
     reply.hijack();

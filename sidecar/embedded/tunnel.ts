@@ -6,10 +6,10 @@ import { SallyportError, toSallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { Minted } from '../../envoy/data-plane.ts';
 import type { Allow } from '../../filters/decision.ts';
-import { canonicalHost, parseAuthority } from '../../filters/egress/canonical.ts';
+import { parseAuthority } from '../../filters/egress/canonical.ts';
 import type { Call, Pin } from '../../filters/facts.ts';
-import { readCall, tunnelCall } from './call.ts';
-import { type ClientHello, readClientHello } from './client-hello.ts';
+import { readCall, tunnelCallOf } from './call.ts';
+import { type ClientHello, type More, readClientHello } from './client-hello.ts';
 import type { Core } from './core.ts';
 import { dial } from './dial.ts';
 import { join } from './join.ts';
@@ -89,12 +89,12 @@ async function intercept(
     inside(socket, peer, protocol);
     return;
   }
-  const hello = protocol === 'tls' ? await sniff(socket, wholeHello, wait) : undefined;
+  const hello = protocol === 'tls' ? await sniff<Read>(socket, readClientHello, wait) : undefined;
   if (hello?.kind !== 'hello') {
     socket.destroy();
     return;
   }
-  const leaf = await leafFor(core, hello.sni, tunnel);
+  const leaf = await leafFor(core, tunnel);
   if (socket.destroyed) return;
   if (leaf === undefined) {
     refuseTls(socket, 'handshake_failure');
@@ -124,15 +124,15 @@ async function intercept(
   server.emit('connection', socket);
 }
 
-const wholeHello = (bytes: Buffer): ClientHello | undefined => {
-  const hello = readClientHello(bytes);
-  return hello.kind === 'more' ? undefined : hello;
-};
+type Read = Exclude<ClientHello, More>;
 
-/** Only names that a rule may read are minted; without SNI the CONNECT names the host. */
-async function leafFor(core: Core, sni: string, tunnel: Tunnel): Promise<Minted | undefined> {
+/**
+ * Always of the host that the CONNECT names: another SNI is answered with 421 under that certificate, and
+ * makes none of its own.
+ */
+async function leafFor(core: Core, tunnel: Tunnel): Promise<Minted | undefined> {
   try {
-    const { host } = sni === '' ? parseAuthority(tunnel.authority) : canonicalHost(sni);
+    const { host } = parseAuthority(tunnel.authority);
     if (!core.policy().inspectable(host)) return undefined;
     return await core.deps.authority.mint(host);
   } catch (thrown) {
@@ -150,13 +150,13 @@ async function passByName(
   gone: AbortSignal,
 ): Promise<void> {
   const wait = { timeoutMs: limits.requestHeadersTimeoutMs, bytesMax: limits.clientHelloBytesMax };
-  const hello = await sniff(socket, wholeHello, wait);
+  const hello = await sniff<Read>(socket, readClientHello, wait);
   if (hello?.kind !== 'hello') {
     core.deps.checker.settle(connect, 'NotSent');
     socket.destroy();
     return;
   }
-  const decision = await core.deps.checker.check(tunnelCall(peer, hello.sni), gone);
+  const decision = await core.deps.checker.check(tunnelCallOf(peer, hello.sni), gone);
   const pin = decision.kind === 'Allow' && decision.inspect === 'sni' ? decision.pin : undefined;
   if (pin === undefined) {
     core.deps.checker.settle(connect, 'NotSent');
@@ -190,9 +190,7 @@ async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket
   join(socket, upstream, durationMs(core));
 }
 
-function open(core: Core, pin: Pin): Promise<Socket> {
-  if (core.isSelf(pin)) throw new SallyportError('AddressDenied', 'the destination is this proxy itself');
-  return dial(pin, core.deps.settings.upstream.connect_timeout_ms, true);
-}
+const open = (core: Core, pin: Pin): Promise<Socket> =>
+  dial(pin, core.deps.settings.upstream.connect_timeout_ms, true);
 
 const durationMs = (core: Core): number => core.deps.settings.proxy.tunnel_duration_ms_max;

@@ -18,6 +18,7 @@ import { openJournal } from '../../filters/common/journal-file.ts';
 import { createClock } from '../../filters/common/time.ts';
 import type { Decision } from '../../filters/decision.ts';
 import { createResolver } from '../../filters/egress/dns.ts';
+import { isOwnAddress } from '../../filters/egress/own-address.ts';
 import type { Call } from '../../filters/facts.ts';
 import { createUnixUsers } from '../../filters/identity/unix-users.ts';
 import type { HoldStore } from '../../filters/oversight/holds.ts';
@@ -25,6 +26,7 @@ import { openHoldStore } from '../../filters/oversight/sqlite.ts';
 import { compilePolicy } from '../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { openQuotaStore } from '../../filters/quota/sqlite.ts';
+import { portsOf } from '../../sidecar/data-plane.ts';
 import { type RawServer, startRawServer } from './raw-server.ts';
 
 export type StartPlane = (deps: PlaneDeps) => Promise<DataPlane>;
@@ -145,12 +147,14 @@ async function assemble(
   const resolver = createResolver({ hosts, servers: ['127.0.0.1:1'], timeoutMs: 500, clock });
   closers.push(() => resolver.close());
   const decisions: { decision: Decision; call: Call }[] = [];
+  const own = new Set<number>();
   const checker = createChecker({
     policy: () => policy,
     podAgent: options.podAgent ?? 'tester',
     holdRetryAfterMs: 1_000,
     ...{ clock, ids, resolver, log, quota, holds, journal },
     users: createUnixUsers(),
+    isOwn: ({ address, port }) => own.has(port) && isOwnAddress(address),
     onDecision: (decision, call) => decisions.push({ decision, call }),
   });
   const authority = await openAuthority(join(stateDir, 'authority'), clock);
@@ -165,6 +169,7 @@ async function assemble(
     upstreamCaPem: upstreamAuthority.caPem,
   });
   closers.push(() => plane.stop());
+  for (const port of portsOf(plane)) own.add(port);
   return {
     plane,
     port: Number(new URL(plane.proxyUrl).port),

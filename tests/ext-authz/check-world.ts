@@ -10,7 +10,7 @@ import type { Journal } from '../../filters/common/journal.ts';
 import { openJournal } from '../../filters/common/journal-file.ts';
 import type { Decision } from '../../filters/decision.ts';
 import { createResolver } from '../../filters/egress/dns.ts';
-import type { Call } from '../../filters/facts.ts';
+import type { Call, Pin } from '../../filters/facts.ts';
 import type { HoldStore } from '../../filters/oversight/holds.ts';
 import { openHoldStore } from '../../filters/oversight/sqlite.ts';
 import { compilePolicy } from '../../filters/policy/compile.ts';
@@ -38,7 +38,10 @@ export type World = Readonly<{
   check(changes: Parameters<typeof someCall>[0], signal?: AbortSignal): Promise<Decision>;
 }>;
 
-export function world(text: string, changes: { journal?: (real: Journal) => Journal } = {}): World {
+export function world(
+  text: string,
+  changes: { journal?: (real: Journal) => Journal; isOwn?: (pin: Pin) => boolean } = {},
+): World {
   const directory = temporaryDirectory();
   const clock = movingClock();
   const ids = createIds(clock);
@@ -75,6 +78,7 @@ export function world(text: string, changes: { journal?: (real: Journal) => Jour
     ids,
     resolver,
     users: { uidOf: () => undefined },
+    isOwn: changes.isOwn ?? (() => false),
     quota,
     holds,
     journal,

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import { SallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
 import type { Decision } from '../../filters/decision.ts';
 import type { Hold } from '../../filters/oversight/holds.ts';
+import { someCall } from '../support/call.ts';
 import { world } from './check-world.ts';
 
 const policy = (rules: string, rest = ''): string => `version: 1
@@ -205,7 +207,7 @@ test('a time-out is its own outcome', async () => {
   const { check, holds, clock, journal } = world(orders('0s'));
   await check(order);
   clock.pass(3_600_001);
-  holds.expire(clock.wallMs());
+  holds.expire();
   const decision = await check(order);
   expect(codeOf(decision)).toBe('HoldTimedOut');
   expect(journal.find(decision.id)).toMatchObject({ outcome: 'Timeout' });
@@ -336,4 +338,36 @@ test('a message that should have been read as MCP and was not is no reason to le
   expect((await check({ path: '/mcp' })).kind).toBe('Allow');
   const search = { kind: 'call', method: 'tools/call', tool: 'search_docs' } as const;
   expect((await check({ method: 'POST', path: '/mcp', mcp: search })).kind).toBe('Allow');
+});
+
+test('a request that would come back to the proxy is denied, also one that a person would be asked about', async () => {
+  const inside = policy('  - { name: read, to: { hosts: [api.example.com] }, allow: {} }');
+  for (const text of [inside, orders('0s')]) {
+    const { check, holds } = world(text, {
+      isOwn: ({ address, port }) => `${address}:${port}` === '93.184.215.14:443',
+    });
+    expect(codeOf(await check(order))).toBe('AddressDenied');
+    expect(holds.list({ limit: 1 })).toEqual([]);
+  }
+});
+
+test('one agent’s checks past its share are refused, another’s are not', async () => {
+  const two = `version: 1
+agents:
+  robot: { identity: spiffe://example.org/robot }
+  clerk: { identity: spiffe://example.org/clerk }
+approvers: { people: { members: [dana] } }
+rules:
+  - { name: order, to: { hosts: [api.example.com], methods: [POST] }, hold: { approvers: people, wait: 20s } }
+  - { name: read, to: { hosts: [api.example.com], methods: [GET] }, allow: {} }
+`;
+  const { check } = world(two);
+  const gone = new AbortController();
+  const waiting = Array.from({ length: limits.checksConcurrentPerAgentMax }, () => check(order, gone.signal));
+  const clerk = { connection: { ...someCall().connection, peerSpiffeId: 'spiffe://example.org/clerk' } };
+  expect(codeOf(await check({}))).toBe('Overloaded');
+  expect(codeOf(await check(clerk))).toBe('Allow');
+  gone.abort();
+  await Promise.all(waiting);
+  expect(codeOf(await check({}))).toBe('Allow');
 });

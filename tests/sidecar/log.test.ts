@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { printable, printableJson } from '../../filters/common/printable.ts';
 import { decisionFields, decisionLine } from '../../sidecar/decision-line.ts';
 import { createLog, type LogTarget } from '../../sidecar/log.ts';
-import { printable, printableJson } from '../../sidecar/printable.ts';
 import { fakeAllow, fakeCall } from '../support/decisions.ts';
 
 const canary = 'cAnArY-8f2b71';

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { limits } from '../../../config/limits.ts';
 import { formatIssue, type Issue, type Result } from '../../../config/policy/issue.ts';
-import { parsePolicy } from '../../../config/policy/parse.ts';
+import { loadPolicy } from '../../../config/policy/parse.ts';
 import { parseCases, runCases } from '../../../filters/policy/cases.ts';
 import { compilePolicy } from '../../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../../filters/policy/compiled.ts';
@@ -28,7 +28,9 @@ export function readBounded(file: string, what: string, bytesMax: number): strin
 }
 
 export function compileFile(file: string): Result<CompiledPolicy> {
-  const parsed = parsePolicy(readBounded(file, 'policy', limits.policyBytesMax), file);
+  if (!existsSync(file))
+    throw new CommandFailure(`policy ${file} does not exist`, 'Check the path.', exitCodes.usage);
+  const parsed = loadPolicy(file);
   return parsed.ok ? compilePolicy(parsed.value, userLookup) : parsed;
 }
 

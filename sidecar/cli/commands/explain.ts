@@ -1,8 +1,8 @@
 /** `sallyport explain`: which rule decides, and why each other one does not. */
 import { readFileSync } from 'node:fs';
 import { limits } from '../../../config/limits.ts';
+import { printable } from '../../../filters/common/printable.ts';
 import { type ExplainReport, explain } from '../../explain.ts';
-import { printable } from '../../printable.ts';
 import { CommandFailure, createOutput, duration, exitCodes, type Output, table } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { readBounded, validPolicy } from './check.ts';

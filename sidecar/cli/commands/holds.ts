@@ -2,7 +2,7 @@
 import { userInfo } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
-import { printable } from '../../printable.ts';
+import { printable } from '../../../filters/common/printable.ts';
 import { type AdminClient, adminClient } from '../client.ts';
 import {
   CommandFailure,

@@ -1,10 +1,10 @@
 /** `sallyport run -- CMD…`: a command as the agent, behind the running sidecar or one of its own for as long as it runs. */
 import { constants } from 'node:os';
 import path from 'node:path';
+import type { UnixUser } from '../../../filters/common/unix-user.ts';
 import { createLog } from '../../log.ts';
 import { isRunning, readRunFile } from '../../run-file.ts';
 import { type Status, statusSchema } from '../../status.ts';
-import type { UnixUser } from '../../users.ts';
 import { agentEnvironment } from '../agent-env.ts';
 import { agentHome, agentUser, type Launch, launchAs } from '../agent-user.ts';
 import { adminClient } from '../client.ts';

@@ -1,7 +1,7 @@
 /** `sallyport status`, `reload` and `decisions`: what runs, and what it decided. */
 import { z } from 'zod';
+import { printable } from '../../../filters/common/printable.ts';
 import { clockTime } from '../../decision-line.ts';
-import { printable } from '../../printable.ts';
 import { statusSchema } from '../../status.ts';
 import { createOutput, duration, exitCodes, table } from '../output.ts';
 import type { Flags } from '../program.ts';

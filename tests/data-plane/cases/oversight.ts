@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { until } from '../../envoy/clients.ts';
 import { askPlain, askSecure, codeOf, seen } from '../ask.ts';
 import { type Harness, type HarnessOptions, type StartPlane, startHarness } from '../harness.ts';
-import { holdPolicy, quotaPolicy } from '../policies.ts';
+import { holdPolicy, quotaPolicy, sharedPolicy } from '../policies.ts';
 
 const order = { method: 'POST', body: 'ten books' } as const;
 
@@ -23,6 +23,15 @@ export function oversightCases(start: StartPlane): void {
     if (hold === undefined) throw new Error('no hold');
     return hold;
   };
+
+  test('a name that leads to the proxy itself is refused once, and never goes round', async () => {
+    await withHarness({ policy: sharedPolicy, proxy: { connections_max: 64 } }, async (h) => {
+      await h.apply((ports) => sharedPolicy({ ...ports, dead: h.port }));
+      const reply = await askPlain(h, 'api.test', '/hello', {}, h.port);
+      expect([reply.status, codeOf(reply)]).toEqual([403, 'AddressDenied']);
+      expect(h.decisions).toHaveLength(1);
+    });
+  });
 
   test('a held call waits, goes out once it is approved, and only once', async () => {
     await withHarness({ policy: holdPolicy('20s') }, async (h) => {

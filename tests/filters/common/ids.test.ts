@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createIds, isDecisionId, isHoldId } from '../../../filters/common/ids.ts';
+import { createIds, isHoldId } from '../../../filters/common/ids.ts';
 import { movingClock } from '../../support/moving-clock.ts';
 
 const zeros = (bytes: number) => new Uint8Array(bytes);
@@ -31,9 +31,9 @@ it('goes on past the last random number of a millisecond', () => {
   expect(ids.decision()).toBe('dec_00000000010000000000000000');
 });
 
-it('knows an id from other text', () => {
+it('knows the id of a hold from other text', () => {
   const ids = createIds(movingClock());
-  expect([isDecisionId(ids.decision()), isHoldId(ids.hold())]).toEqual([true, true]);
+  expect(isHoldId(ids.hold())).toBe(true);
   for (const text of [
     '',
     'hold_',
@@ -41,6 +41,6 @@ it('knows an id from other text', () => {
     'hold_01ARYZ6S41000000000000000O',
     'dec_../x',
   ])
-    expect([isDecisionId(text), isHoldId(text)]).toEqual([false, false]);
+    expect(isHoldId(text)).toBe(false);
   expect(isHoldId(ids.decision())).toBe(false);
 });

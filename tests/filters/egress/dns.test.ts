@@ -239,6 +239,21 @@ describe('a name', () => {
     expect(new Set(await Promise.all(waiting))).toEqual(new Set(['ResolutionFailed']));
   });
 
+  test('past the share of one agent is refused to this agent only', async () => {
+    const resolver = resolverOf({ timeoutMs: 5_000 });
+    const waiting = Array.from({ length: limits.dnsConcurrentPerAgentMax }, (_, at) => {
+      server.zones.set(`s${at}.example`, { silent: ['A', 'AAAA'] });
+      return refusal(resolver.pin(`s${at}.example`, 80, false, 'greedy'));
+    });
+    server.zones.set('other.example', { addresses: ['1.1.1.1'] });
+    expect(await refusal(resolver.pin('other.example', 80, false, 'greedy'))).toBe('Overloaded');
+    expect(await refusal(resolver.pin('other.example', 80, false, 'modest'))).toBe('none');
+    // What is known already costs no look-up.
+    expect(await refusal(resolver.pin('other.example', 80, false, 'greedy'))).toBe('none');
+    resolver.close();
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set(['ResolutionFailed']));
+  });
+
   test('is refused after close', async () => {
     const resolver = resolverOf();
     resolver.close();

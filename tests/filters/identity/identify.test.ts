@@ -184,3 +184,11 @@ test('readCredential reads back every name and password, and any header without 
     fuzzRuns,
   );
 });
+
+test('the data plane’s own user is never the pod’s agent', () => {
+  const ask = (uid: number, planeUid: number | undefined) => () =>
+    identify(someCall(), agents(), { podAgent: 'pod', users: machine(uid), planeUid });
+  expect(refusalOf(ask(20_202, 20_202))).toBe('InvalidAgent');
+  expect(ask(20_202, undefined)().by).toBe('pod');
+  expect(ask(20_203, 20_202)().by).toBe('pod');
+});

@@ -65,10 +65,12 @@ describe('the kernel’s own tables', () => {
     open.push(listening);
     await once(listening, 'listening');
     expect(users.uidOf('127.0.0.8', (listening.address() as AddressInfo).port)).toBeUndefined();
-    expect(createUnixUsers({ proxyPorts: () => [peer.proxyPort] }).uidOf(peer.address, peer.port)).toBe(
-      ownUid,
-    );
-    expect(createUnixUsers({ proxyPorts: () => [1] }).uidOf(peer.address, peer.port)).toBeUndefined();
+    expect(
+      createUnixUsers({
+        isProxy: (address, port) => address === '127.0.0.1' && port === peer.proxyPort,
+      }).uidOf(peer.address, peer.port),
+    ).toBe(ownUid);
+    expect(createUnixUsers({ isProxy: () => false }).uidOf(peer.address, peer.port)).toBeUndefined();
   });
 });
 
@@ -121,9 +123,17 @@ describe('a table', () => {
     ).toBeUndefined();
   });
 
-  test('tells users apart by the proxy’s port where it is known', () => {
-    const shared = row(0, agent, '0100007F:1F90', '01', 1002) + row(1, agent, proxy, '01', 1001);
-    expect(uid(usersOf(head + shared, '', { proxyPorts: () => [10_080] }))).toBe(1001);
+  test('tells users apart by the proxy’s address and port where they are known', () => {
+    const isProxy = (address: string, port: number): boolean => address === '127.0.0.1' && port === 10_080;
+    const mine = row(1, agent, proxy, '01', 1001);
+    for (const remote of ['0100007F:1F90', '0200007F:2760'])
+      expect(uid(usersOf(head + row(0, agent, remote, '01', 1002) + mine, '', { isProxy })), remote).toBe(
+        1001,
+      );
+    const six = row(0, mapped, '0000000000000000FFFF00000200007F:2760', '01', 1002);
+    expect(uid(usersOf(head + mine, head + six, { isProxy }))).toBe(1001);
+    // A remote that cannot be read is not known to be another connection.
+    expect(uid(usersOf(head + row(0, agent, 'x', '01', 1002) + mine, '', { isProxy }))).toBeUndefined();
   });
 
   test('gives the user where the others are only waiting out their end', () => {
@@ -135,8 +145,20 @@ describe('a table', () => {
     const other = row(7, '0100007F:AAAA', proxy, '01', 1);
     for (const rows of [1, 435, 436, 437, 438, 5_000])
       expect(uid(usersOf(head + other.repeat(rows) + row(8, agent, proxy, '01', 1001)))).toBe(1001);
+    const ended = row(7, '0100007F:AAAA', proxy, '06', 0);
+    expect(uid(usersOf(head + ended.repeat(150_000) + row(8, agent, proxy, '01', 1001)))).toBe(1001);
     const over = other.repeat(Math.ceil(limits.socketTableBytesMax / other.length) + 1);
     expect(refusalOf(() => uid(usersOf(head + over + row(8, agent, proxy, '01', 1001))))).toBe('Overloaded');
+  });
+
+  test('that takes longer than the limit is a refusal, never an answer', () => {
+    let now = 0;
+    const monotonicMs = (): number => {
+      now += limits.socketTableMsMax;
+      return now;
+    };
+    const big = head + row(7, '0100007F:AAAA', proxy, '01', 1).repeat(1_000);
+    expect(refusalOf(() => uid(usersOf(big, '', { monotonicMs })))).toBe('Overloaded');
   });
 
   test('that is not there gives nobody', () => {

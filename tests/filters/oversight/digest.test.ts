@@ -84,6 +84,15 @@ describe('requestDigest', () => {
     { destination: '/elsewhere' },
     { 'stripe-account': 'acct_2' },
     { 'a-header-nobody-thought-of': '' },
+    { upgrade: 'websocket' },
+    { 'sec-websocket-key': 'eA==' },
+    { 'sec-websocket-protocol': 'chat' },
+    { forwarded: 'host=elsewhere.test' },
+    { 'x-forwarded-host': 'elsewhere.test' },
+    { 'x-forwarded-for': '10.0.0.1' },
+    { 'x-real-ip': '10.0.0.1' },
+    { via: '1.1 elsewhere' },
+    { 'proxy-anything': '1' },
   ])('is another for another header %o', (headers) => {
     expect(withHeaders(headers)).not.toBe(digest());
   });
@@ -102,6 +111,17 @@ describe('requestDigest', () => {
   ])('is the same for another sending with %o', (headers) => {
     expect(withHeaders(headers)).toBe(digest());
   });
+
+  it.each([{ 'x-forwarded-proto': 'http' }, { 'x-envoy-internal': 'true' }])(
+    'covers %o of the client, and not of our Envoy',
+    (headers) => {
+      for (const [via, same] of [
+        ['envoy', true],
+        ['embedded', false],
+      ] as const)
+        expect(digest({ call: { via, headers } }) === digest({ call: { via, headers: {} } })).toBe(same);
+    },
+  );
 
   it('does not depend on the order of headers', () => {
     const headers = { b: '1', a: '2', 'content-type': 'x' };

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../../config/limits.ts';
 import type { Call, Destination } from '../../../filters/facts.ts';
+import { mark } from '../../../filters/oversight/mask.ts';
 import { previewOf } from '../../../filters/oversight/preview.ts';
 import { someCall } from '../../support/call.ts';
 import { fuzzRuns } from '../../support/fuzz.ts';
@@ -25,7 +27,56 @@ const bodyOf = (body: string | Uint8Array, type = 'application/json') => {
   return preview({ body: { kind: 'whole', bytes }, headers: { 'content-type': type } }).bodyPreview;
 };
 
+const hidden = mark('s3cr3t');
+
 describe('previewOf', () => {
+  it('marks what it hides by length and SHA-256, so that two secrets look different', () => {
+    expect(hidden).toBe(`•••[6:${createHash('sha256').update('s3cr3t').digest('hex').slice(0, 8)}]`);
+    expect(bodyOf('{"token":["a"]}')).not.toBe(bodyOf('{"token":["b"]}'));
+  });
+
+  it.each([
+    'key',
+    'keys',
+    'monkey',
+    'keyboard',
+    'tokenizer',
+    'secretary',
+    'x-key-id',
+    'passwordless',
+    'design',
+  ])('shows the value of %s', (name) => {
+    expect(preview({ path: `/?${name}=prod` }).url).toContain(`${name}=prod`);
+    expect(bodyOf(`{"${name}":"prod/backup.tar"}`)).toBe(`{"${name}":"prod/backup.tar"}`);
+  });
+
+  it.each([
+    'apiKey',
+    'APIKey',
+    'api-key',
+    'apikey',
+    'access_key',
+    'privateKey2',
+    'token2',
+    'userPassword',
+    'accesstoken',
+    'X-Amz-Signature',
+    'clientSecret',
+    'set-cookie',
+    'passwd',
+    'aws_credentials',
+  ])('hides the value of %s', (name) => {
+    expect(preview({ path: `/?${name}=s3cr3t` }).url).toContain(`${name}=${hidden}`);
+    expect(bodyOf(`{"${name}":"s3cr3t"}`)).toBe(`{"${name}":"${hidden}"}`);
+    expect(bodyOf(`${name}: 's3cr3t'`, 'text/plain')).toBe(`${name}: ${hidden}`);
+  });
+
+  it('leaves out what Envoy itself adds, and shows it where a client could have said it', () => {
+    const headers = { 'x-forwarded-proto': 'http', 'x-envoy-internal': 'true', 'x-forwarded-host': 'a.test' };
+    expect(preview({ headers, via: 'envoy' }).headers).toEqual({ 'x-forwarded-host': 'a.test' });
+    expect(preview({ headers, via: 'embedded' }).headers).toEqual(headers);
+  });
+
   it('shows the address as it is dialled and the path as it is sent', () => {
     expect(preview({ path: '/a%20b?x=1' }).url).toBe('https://api.github.com/a%20b?x=1');
     expect(preview({ path: '/' }, { port: 8443 }).url).toBe('https://api.github.com:8443/');
@@ -34,7 +85,9 @@ describe('previewOf', () => {
 
   it('hides the values of query parameters with secret names, however they are spelled', () => {
     const { url } = preview({ path: '/x?page=2&api_key=s3cr3t&%74oken=s3cr3t&sig=s3cr3t&flag&%E0%A4=1' });
-    expect(url).toBe('https://api.github.com/x?page=2&api_key=•••&%74oken=•••&sig=•••&flag&%E0%A4=1');
+    expect(url).toBe(
+      `https://api.github.com/x?page=2&api_key=${hidden}&%74oken=${hidden}&sig=${hidden}&flag&%E0%A4=1`,
+    );
   });
 
   it('hides credentials in headers and leaves out what only we say to each other', () => {
@@ -53,7 +106,7 @@ describe('previewOf', () => {
       },
     });
     expect(JSON.stringify(headers)).not.toContain('s3cr3t');
-    expect(headers).toMatchObject({ accept: 'text/html', authorization: '•••' });
+    expect(headers).toMatchObject({ accept: 'text/html', authorization: mark('Bearer s3cr3t') });
     expect(Object.keys(headers)).not.toContain('x-sallyport-source');
     expect(Object.keys(headers)).not.toContain(':path');
   });
@@ -66,12 +119,15 @@ describe('previewOf', () => {
   it('hides JSON fields with secret names and leaves the rest as it is spelled', () => {
     const text = `{ "a": 1.50, "a": 1e400, "password" : "s3cr3t", "max_tokens": 100,
   "nested": [{"api\\u004bey": {"deep": ["s3cr3t"]}, "b": "t,{}[]:\\"x"}, "token"], "tokens": "s3cr3t", "n": {} }`;
-    expect(bodyOf(text)).toBe(`{ "a": 1.50, "a": 1e400, "password" : "•••", "max_tokens": 100,
-  "nested": [{"api\\u004bey": "•••", "b": "t,{}[]:\\"x"}, "token"], "tokens": "•••", "n": {} }`);
+    const deep = mark('{"deep": ["s3cr3t"]}');
+    expect(bodyOf(text)).toBe(`{ "a": 1.50, "a": 1e400, "password" : "${hidden}", "max_tokens": 100,
+  "nested": [{"api\\u004bey": "${deep}", "b": "t,{}[]:\\"x"}, "token"], "tokens": "${hidden}", "n": {} }`);
   });
 
   it('hides secrets in forms and in text of no known form', () => {
-    expect(bodyOf('user=a&password=s3cr3t', 'application/x-www-form-urlencoded')).toBe('user=a&password=•••');
+    expect(bodyOf('user=a&password=s3cr3t', 'application/x-www-form-urlencoded')).toBe(
+      `user=a&password=${hidden}`,
+    );
     expect(bodyOf('user: a\napi_key: s3cr3t\n{"secret": "s3cr3t s3cr3t",', 'text/yaml')).not.toContain(
       's3cr3t',
     );

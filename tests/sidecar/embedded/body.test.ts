@@ -45,3 +45,25 @@ test('a client that leaves half-way frees what it took', async () => {
   await expect(reading).rejects.toMatchObject({ code: 'RequestMalformed' });
   await expect(budget.read(posting(Buffer.from('abcdefgh'), null))).resolves.toMatchObject({ kind: 'whole' });
 });
+
+test('a body in pieces of one byte is one buffer, counted with the room it takes', async () => {
+  const budget = createBodyBudget(16);
+  const body = await budget.read(posting(...Array.from('123456789', (one) => Buffer.from(one)), null));
+  expect(body).toEqual({ kind: 'whole', bytes: Buffer.from('123456789') });
+  if (body.kind !== 'whole') throw new Error('not whole');
+  expect(body.bytes.buffer.byteLength).toBe(16);
+  await expect(budget.read(posting(Buffer.from('x'), null))).rejects.toMatchObject({ code: 'Overloaded' });
+  budget.release(body);
+  await expect(budget.read(posting(Buffer.alloc(16), null))).resolves.toMatchObject({ kind: 'whole' });
+});
+
+test('no chunk of a body is kept: a piece of one byte would hold the whole read it came with', async () => {
+  const request = posting();
+  const reading = createBodyBudget().read(request);
+  const chunk = Buffer.from('abc');
+  request.push(chunk);
+  await new Promise(setImmediate);
+  chunk.fill(0);
+  request.push(null);
+  await expect(reading).resolves.toEqual({ kind: 'whole', bytes: Buffer.from('abc') });
+});

@@ -55,14 +55,43 @@ test('a hello of OpenSSL is read: name in lower case, protocols in order', () =>
 
 test('every part of a hello asks for more, whatever the size of the pieces', () => {
   for (let length = 0; length < hello.length; length += 1)
-    expect(readClientHello(hello.subarray(0, length)), String(length)).toEqual({ kind: 'more' });
+    expect(readClientHello(hello.subarray(0, length)), String(length)).toMatchObject({ kind: 'more' });
 });
 
 test.each([1, 2, 3, 7, 100, 1_000])('a hello in records of %i bytes is the same hello', (size) => {
   const split = inRecords(hello, size);
-  if (split.length <= limits.clientHelloBytesMax) expect(readClientHello(split)).toEqual(whole);
+  const fits = Math.ceil((hello.length - 5) / size) <= limits.clientHelloRecordsMax;
+  expect(readClientHello(split)).toMatchObject(fits ? whole : { kind: 'invalid' });
   for (let length = 0; length < Math.min(split.length, 200); length += 1)
-    expect(readClientHello(split.subarray(0, length))).toEqual({ kind: 'more' });
+    expect(readClientHello(split.subarray(0, length))).toMatchObject({ kind: 'more' });
+});
+
+test.each([8, 100, 1_000])('a hello in records of %i bytes is asked for in few steps', (size) => {
+  const split = inRecords(hello, size);
+  let steps = 0;
+  let length = 1;
+  for (;;) {
+    const found = readClientHello(split.subarray(0, length));
+    if (found.kind !== 'more') {
+      expect(found).toEqual(whole);
+      break;
+    }
+    expect(found.bytesNeeded).toBeGreaterThan(length);
+    expect(found.bytesNeeded).toBeLessThanOrEqual(split.length);
+    length = found.bytesNeeded;
+    steps += 1;
+  }
+  expect(steps).toBeLessThanOrEqual(2 * Math.ceil(hello.length / size) + 3);
+});
+
+test('a hello in more records than the limit is refused before it is whole', () => {
+  const split = inRecords(
+    Buffer.concat([Buffer.alloc(5), Buffer.from([1, 0, 16, 0]), Buffer.alloc(4_096)]),
+    1,
+  );
+  const first = 6 * limits.clientHelloRecordsMax;
+  expect(readClientHello(split.subarray(0, first))).toMatchObject({ kind: 'more' });
+  expect(readClientHello(split.subarray(0, first + 6))).toMatchObject({ kind: 'invalid' });
 });
 
 test('what follows the hello is left alone', () => {

@@ -1,0 +1,200 @@
+/**
+ * `decide`: one decision of the compiled policy with fresh facts, under ten rules and under ten thousand (a
+ * thousand of them on one host, wildcards among them), and one call paid from a quota. Every verdict is compared.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { formatIssue } from '../config/policy/issue.ts';
+import { parsePolicy } from '../config/policy/parse.ts';
+import { openDatabase } from '../filters/common/database.ts';
+import { createClock } from '../filters/common/time.ts';
+import type { Agent } from '../filters/facts.ts';
+import { compilePolicy } from '../filters/policy/compile.ts';
+import type { CompiledPolicy, RequestFacts } from '../filters/policy/compiled.ts';
+import type { Debit } from '../filters/quota/quota.ts';
+import { openQuotaStore } from '../filters/quota/sqlite.ts';
+import { type Bench, type Figures, median } from './report.ts';
+
+const rounds = 15;
+const decisionsPerRound = 20_000;
+const quotaKeys = 100;
+const quotaCalls = 500_000;
+
+type Rule = Readonly<Record<string, unknown>>;
+
+/** The ten that both policies have: exact hosts, wildcards, paths, methods, a condition, a forbid. */
+const ten: readonly Rule[] = [
+  { name: 'read', to: { hosts: ['read.example'], methods: ['GET'] }, allow: {} },
+  { name: 'write', to: { hosts: ['write.example'], methods: ['POST'] }, allow: {} },
+  { name: 'wide', to: { hosts: ['*.wide.example'] }, allow: {} },
+  { name: 'deep', to: { hosts: ['**.deep.example'] }, allow: {} },
+  { name: 'never', to: { hosts: ['read.example'], paths: ['/secret/**'] }, forbid: {} },
+  { name: 'one', to: { hosts: ['api.one.example'], paths: ['/v1/things/*'] }, allow: {} },
+  { name: 'two', to: { hosts: ['api.one.example'], paths: ['/v1/*/parts/**'] }, allow: {} },
+  { name: 'three', to: { hosts: ['*.one.example'], paths: ['/v2/**'], methods: ['GET'] }, allow: {} },
+  { name: 'port', to: { hosts: ['port.example'], ports: [8443] }, allow: {} },
+  {
+    name: 'when',
+    to: { hosts: ['when.example'] },
+    when: 'request.method == "GET" && agent.labels.team == "search"',
+    allow: {},
+  },
+];
+
+const tenThousand: readonly Rule[] = [
+  ...ten,
+  ...Array.from({ length: 8_990 }, (_, index) => ({
+    name: `host-${index}`,
+    to: { hosts: [`h${index}.example.org`], methods: ['GET'] },
+    allow: {},
+  })),
+  ...Array.from({ length: 1_000 }, (_, index) => ({
+    name: `path-${index}`,
+    to: {
+      hosts: [index % 10 === 0 ? '*.one.example' : 'api.one.example'],
+      paths: [index % 7 === 0 ? `/v3/*/p${index}` : `/v3/a/p${index}/**`],
+    },
+    allow: {},
+  })),
+];
+
+type Request = Readonly<{ method: string; host: string; port: number; path: string; expected: string }>;
+
+/** `expected` is the rule, with a mark where it forbids; empty where nothing matches. */
+const request = (method: string, host: string, path: string, expected: string, port = 443): Request => ({
+  ...{ method, host, port, path, expected },
+});
+
+const requests: readonly Request[] = [
+  request('GET', 'read.example', '/a', 'read'),
+  request('POST', 'read.example', '/a', ''),
+  request('GET', 'read.example', '/secret/key', '!never'),
+  request('POST', 'write.example', '/a/b', 'write'),
+  request('GET', 'a.wide.example', '/', 'wide'),
+  request('GET', 'a.b.wide.example', '/', ''),
+  request('GET', 'a.b.deep.example', '/x/y/z', 'deep'),
+  request('GET', 'api.one.example', '/v1/things/7', 'one'),
+  request('PUT', 'api.one.example', '/v1/7/parts/a/b', 'two'),
+  request('GET', 'api.one.example', '/v2/x', 'three'),
+  request('POST', 'api.one.example', '/v2/x', ''),
+  request('GET', 'port.example', '/', 'port', 8_443),
+  request('GET', 'port.example', '/', ''),
+  request('GET', 'when.example', '/', 'when'),
+  request('POST', 'when.example', '/', ''),
+  request('GET', 'unknown.example', '/', ''),
+];
+
+function compile(rules: readonly Rule[]): CompiledPolicy {
+  const text = JSON.stringify({
+    version: 1,
+    agents: { bench: { identity: 'spiffe://sallyport.test/agent/bench', labels: { team: 'search' } } },
+    rules,
+  });
+  const parsed = parsePolicy(text, 'bench.yaml');
+  const compiled = parsed.ok ? compilePolicy(parsed.value, { uidOf: () => undefined }) : parsed;
+  if (!compiled.ok) throw new Error(compiled.issues.map(formatIssue).join('\n'));
+  return compiled.value;
+}
+
+const factsOf = (agent: Agent, { method, host, port, path }: Request, nowMs: number): RequestFacts => ({
+  agent,
+  destination: {
+    ...{ scheme: 'https', host, hostIsAddress: false, port, method, path, query: '' },
+    mcp: { kind: 'none' },
+  },
+  headers: { 'user-agent': 'bench', accept: '*/*' },
+  body: { kind: 'unread' },
+  nowMs,
+});
+
+/** One round of decisions in microseconds each, facts made anew for every one. */
+function decideRound(policy: CompiledPolicy, agent: Agent): number {
+  let wrong = 0;
+  const started = performance.now();
+  for (let index = 0; index < decisionsPerRound; index += 1) {
+    const asked = requests[index % requests.length];
+    if (asked === undefined) throw new Error('no requests');
+    const verdict = policy.evaluate(factsOf(agent, asked, index));
+    const got = verdict.kind === 'none' ? '' : verdict.rule;
+    if (
+      got !== asked.expected.replace('!', '') ||
+      (verdict.kind === 'forbid') !== asked.expected.startsWith('!')
+    )
+      wrong += 1;
+  }
+  const took = performance.now() - started;
+  if (wrong > 0) throw new Error(`${wrong} of ${decisionsPerRound} verdicts were wrong`);
+  return (took * 1_000) / decisionsPerRound;
+}
+
+function measureDecisions(say: (line: string) => void): Figures {
+  const few = compile(ten);
+  const started = performance.now();
+  const many = compile(tenThousand);
+  say(`10,000 rules compiled in ${(performance.now() - started).toFixed(0)} ms`);
+  const known = few.agent('bench');
+  if (known === undefined) throw new Error('the policy has no agent bench');
+  const agent: Agent = { ...known, by: 'pod' };
+  const fewUs: number[] = [];
+  const manyUs: number[] = [];
+  // Rounds take turns, so that what the machine does meanwhile meets both. The first pair warms up.
+  for (let round = 0; round <= rounds; round += 1) {
+    const [a, b] = [decideRound(few, agent), decideRound(many, agent)];
+    if (round === 0) continue;
+    fewUs.push(a);
+    manyUs.push(b);
+  }
+  const [decide, decideMany] = [median(fewUs), median(manyUs)];
+  return { decide_us: decide, decide_10k_rules_us: decideMany, ratio: decideMany / decide };
+}
+
+/** Debits from prepaid slices, each slice durable on disk before its first call is granted. */
+function measureQuota(): Figures {
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
+  try {
+    const db = openDatabase(join(folder, 'state.db'));
+    const store = openQuotaStore(db, createClock());
+    const debits: readonly Debit[] = Array.from({ length: quotaKeys }, (_, index) => ({
+      quota: 'bench',
+      key: `bench\u0000agent-${index}`,
+      limit: 1_000_000,
+      windowMs: 24 * 60 * 60 * 1000,
+      kind: 'quota',
+    }));
+    const pay = (index: number): void => {
+      const debit = debits[index % quotaKeys];
+      if (debit === undefined || !store.debit([debit]).ok)
+        throw new Error('a debit within the limit was refused');
+    };
+    for (let index = 0; index < quotaCalls; index += 1) pay(index);
+    const started = performance.now();
+    for (let index = 0; index < quotaCalls; index += 1) pay(index);
+    const meanUs = ((performance.now() - started) * 1_000) / quotaCalls;
+    // Each call alone, for the tail only: reading the clock twice is part of it.
+    const each = new Float64Array(quotaCalls);
+    for (let index = 0; index < quotaCalls; index += 1) {
+      const from = process.hrtime.bigint();
+      pay(index);
+      each[index] = Number(process.hrtime.bigint() - from) / 1_000;
+    }
+    each.sort();
+    const counted = debits.reduce((sum, debit) => sum + store.peek(debit).used, 0);
+    store.close();
+    db.close();
+    if (counted !== 3 * quotaCalls)
+      throw new Error(`${counted} calls were counted, ${3 * quotaCalls} were made`);
+    return { quota_mean_us: meanUs, quota_p99_us: each[Math.floor(quotaCalls * 0.99)] ?? Number.NaN };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export const bench: Bench = {
+  about: `${rounds} rounds of ${decisionsPerRound} decisions under 10 rules and under 10,000, in turns; ${quotaCalls} debits`,
+  bars: [
+    { figure: 'decide_us', at: 'most', value: 20 },
+    { figure: 'ratio', at: 'most', value: 1.5 },
+  ],
+  run: async (say) => ({ ...measureDecisions(say), ...measureQuota() }),
+};

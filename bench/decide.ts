@@ -59,30 +59,37 @@ const tenThousand: readonly Rule[] = [
   })),
 ];
 
-type Request = Readonly<{ method: string; host: string; port: number; path: string; expected: string }>;
+type Request = Readonly<{ method: string; host: string; port: number; path: string }>;
+/** The rule that decides under ten rules and under ten thousand; empty where none does. */
+type Asked = Readonly<{ request: Request; few: string; many: string; kind: 'allow' | 'forbid' }>;
 
-/** `expected` is the rule, with a mark where it forbids; empty where nothing matches. */
-const request = (method: string, host: string, path: string, expected: string, port = 443): Request => ({
-  ...{ method, host, port, path, expected },
-});
+function asked(method: string, url: string, few: string, many = few): Asked {
+  const { hostname: host, port, pathname: path } = new URL(url);
+  const kind = few === 'never' ? 'forbid' : 'allow';
+  return { request: { method, host, port: Number(port || 443), path }, few, many, kind };
+}
 
-const requests: readonly Request[] = [
-  request('GET', 'read.example', '/a', 'read'),
-  request('POST', 'read.example', '/a', ''),
-  request('GET', 'read.example', '/secret/key', '!never'),
-  request('POST', 'write.example', '/a/b', 'write'),
-  request('GET', 'a.wide.example', '/', 'wide'),
-  request('GET', 'a.b.wide.example', '/', ''),
-  request('GET', 'a.b.deep.example', '/x/y/z', 'deep'),
-  request('GET', 'api.one.example', '/v1/things/7', 'one'),
-  request('PUT', 'api.one.example', '/v1/7/parts/a/b', 'two'),
-  request('GET', 'api.one.example', '/v2/x', 'three'),
-  request('POST', 'api.one.example', '/v2/x', ''),
-  request('GET', 'port.example', '/', 'port', 8_443),
-  request('GET', 'port.example', '/', ''),
-  request('GET', 'when.example', '/', 'when'),
-  request('POST', 'when.example', '/', ''),
-  request('GET', 'unknown.example', '/', ''),
+const mix: readonly Asked[] = [
+  asked('GET', 'https://read.example/a', 'read'),
+  asked('POST', 'https://read.example/a', ''),
+  asked('GET', 'https://read.example/secret/key', 'never'),
+  asked('POST', 'https://write.example/a/b', 'write'),
+  asked('GET', 'https://a.wide.example/', 'wide'),
+  asked('GET', 'https://a.b.wide.example/', ''),
+  asked('GET', 'https://a.b.deep.example/x/y/z', 'deep'),
+  asked('GET', 'https://api.one.example/v1/things/7', 'one'),
+  asked('PUT', 'https://api.one.example/v1/7/parts/a/b', 'two'),
+  asked('GET', 'https://api.one.example/v2/x', 'three'),
+  asked('POST', 'https://api.one.example/v2/x', ''),
+  asked('GET', 'https://port.example:8443/', 'port'),
+  asked('GET', 'https://port.example/', ''),
+  asked('GET', 'https://when.example/', 'when'),
+  asked('POST', 'https://when.example/', ''),
+  asked('GET', 'https://unknown.example/', ''),
+  asked('GET', 'https://h8000.example.org/', '', 'host-8000'),
+  asked('GET', 'https://api.one.example/v3/a/p999/x', '', 'path-999'),
+  asked('GET', 'https://api.one.example/v3/zz/p994', '', 'path-994'),
+  asked('GET', 'https://b.one.example/v3/zz/p980', '', 'path-980'),
 ];
 
 function compile(rules: readonly Rule[]): CompiledPolicy {
@@ -109,19 +116,18 @@ const factsOf = (agent: Agent, { method, host, port, path }: Request, nowMs: num
 });
 
 /** One round of decisions in microseconds each, facts made anew for every one. */
-function decideRound(policy: CompiledPolicy, agent: Agent): number {
+function decideRound(policy: CompiledPolicy, agent: Agent, size: 'few' | 'many'): number {
   let wrong = 0;
+  let next = 0;
   const started = performance.now();
   for (let index = 0; index < decisionsPerRound; index += 1) {
-    const asked = requests[index % requests.length];
-    if (asked === undefined) throw new Error('no requests');
-    const verdict = policy.evaluate(factsOf(agent, asked, index));
-    const got = verdict.kind === 'none' ? '' : verdict.rule;
-    if (
-      got !== asked.expected.replace('!', '') ||
-      (verdict.kind === 'forbid') !== asked.expected.startsWith('!')
-    )
-      wrong += 1;
+    const one = mix[next];
+    if (one === undefined) throw new Error('there is nothing to ask');
+    next = next + 1 === mix.length ? 0 : next + 1;
+    const verdict = policy.evaluate(factsOf(agent, one.request, index));
+    const right =
+      verdict.kind === 'none' ? one[size] === '' : verdict.rule === one[size] && verdict.kind === one.kind;
+    if (!right) wrong += 1;
   }
   const took = performance.now() - started;
   if (wrong > 0) throw new Error(`${wrong} of ${decisionsPerRound} verdicts were wrong`);
@@ -140,7 +146,7 @@ function measureDecisions(say: (line: string) => void): Figures {
   const manyUs: number[] = [];
   // Rounds take turns, so that what the machine does meanwhile meets both. The first pair warms up.
   for (let round = 0; round <= rounds; round += 1) {
-    const [a, b] = [decideRound(few, agent), decideRound(many, agent)];
+    const [a, b] = [decideRound(few, agent, 'few'), decideRound(many, agent, 'many')];
     if (round === 0) continue;
     fewUs.push(a);
     manyUs.push(b);

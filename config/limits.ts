@@ -145,7 +145,7 @@ export const limits = {
   /** Connections that wait for a person at once; past it the caller is told to come back. */
   holdsWaitingMax: 1_000,
   /** The same of one agent. */
-  holdsWaitingPerAgentMax: 200,
+  holdsWaitingPerAgentMax: 300,
   /** Of a body, what a person is shown. */
   holdBodyPreviewBytesMax: 32 * 1024,
   /** Of a header, what a person is shown. */

@@ -1,17 +1,18 @@
 /**
- * `start`: a cold process to its first proxied answer, and what the sidecar weighs, idle and after 10,000 decisions.
- * The embedded plane is measured, because its process is the sidecar and nothing else.
+ * `start`: a cold process to its first proxied answer, and what the sidecar weighs: idle, after 10,000 decisions,
+ * and once health and metrics were asked for, which loads the admin API. The embedded plane is measured, because
+ * its process is the sidecar and nothing else. Bare Node stands beside it, from the same run.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, request } from 'node:http';
+import { createServer, type RequestOptions, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { type Bench, median } from './report.ts';
+import { type Bench, type Figures, median } from './report.ts';
 
 const root = dirname(import.meta.dirname);
-const rounds = Number(process.env['ROUNDS'] ?? 3);
+const rounds = 3;
 const decisions = 10_000;
 
 const rssMiB = (pid: number): number =>
@@ -24,24 +25,40 @@ rules:
   - { name: one, to: { hosts: [bench.sallyport.test], ports: [${port}], methods: [GET], internal: true }, allow: {} }
 `;
 
-/** One GET through the proxy; resolves to the status, or 0 where nobody answers yet. */
-const get = (proxyPort: number, upstreamPort: number): Promise<number> =>
+const statusOf = (options: RequestOptions, decided: boolean): Promise<number> =>
   new Promise((resolve) => {
-    const call = request(
-      {
-        host: '127.0.0.1',
-        port: proxyPort,
-        path: `http://bench.sallyport.test:${upstreamPort}/`,
-        agent: false,
-      },
-      (response) => {
-        response.resume().on('end', () => resolve(response.statusCode ?? 0));
-      },
-    );
+    const call = request({ ...options, agent: false }, (response) => {
+      const answered = !decided || /^dec_/.test(String(response.headers['x-sallyport-decision']));
+      response.resume().on('end', () => resolve(answered ? (response.statusCode ?? 0) : 0));
+    });
     call.on('error', () => resolve(0)).end();
   });
 
-async function round(say: (line: string) => void): Promise<{ first: number; idle: number; loaded: number }> {
+/** One GET through the proxy, on a connection of its own; resolves to the status, or 0 where no decision was made. */
+const get = (proxyPort: number, upstreamPort: number): Promise<number> =>
+  statusOf(
+    { host: '127.0.0.1', port: proxyPort, path: `http://bench.sallyport.test:${upstreamPort}/` },
+    true,
+  );
+
+const exited = (child: ChildProcess): Promise<void> =>
+  new Promise((resolve) => void child.once('exit', () => resolve()));
+
+/** What Node alone takes to say a word, and weighs then. */
+async function bareNode(): Promise<Figures> {
+  const started = performance.now();
+  const child = spawn(process.execPath, ['-e', "console.log('up'); setInterval(() => {}, 1000)"], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const ended = exited(child);
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  const figures = { bare_node_ms: performance.now() - started, bare_node_rss_mib: rssMiB(child.pid ?? 0) };
+  child.kill('SIGTERM');
+  await ended;
+  return figures;
+}
+
+async function round(say: (line: string) => void): Promise<Figures> {
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
   const upstream = createServer((_, response) => void response.end('ok'));
   await new Promise<void>((resolve) => void upstream.listen(0, '127.0.0.1', resolve));
@@ -65,11 +82,9 @@ async function round(say: (line: string) => void): Promise<{ first: number; idle
   const child = spawn(
     process.execPath,
     [join(root, 'sidecar/cli/main.ts'), 'start', '--config', join(folder, 'sallyport.yaml')],
-    {
-      stdio: 'ignore',
-    },
+    { stdio: 'ignore' },
   );
-  const ended = new Promise<void>((resolve) => void child.on('exit', () => resolve()));
+  const ended = exited(child);
   try {
     const pid = child.pid ?? 0;
     const until = started + 30_000;
@@ -85,10 +100,15 @@ async function round(say: (line: string) => void): Promise<{ first: number; idle
       if (statuses.some((status) => status !== 200)) throw new Error(`a call failed: ${statuses.join(' ')}`);
     }
     const loaded = rssMiB(pid);
+    const socketPath = join(folder, 'run', 'admin.sock');
+    for (const path of ['/health', '/metrics'])
+      if ((await statusOf({ socketPath, path }, false)) !== 200)
+        throw new Error(`${path} did not answer 200`);
+    const probed = rssMiB(pid);
     say(
-      `first answer ${first.toFixed(0)} ms, ${idle.toFixed(0)} MiB idle, ${loaded.toFixed(0)} MiB after ${decisions} decisions`,
+      `first answer ${first.toFixed(0)} ms, ${idle.toFixed(0)} MiB idle, ${loaded.toFixed(0)} MiB after ${decisions} decisions, ${probed.toFixed(0)} MiB once probed`,
     );
-    return { first, idle, loaded };
+    return { first_answer_ms: first, rss_idle_mib: idle, rss_loaded_mib: loaded, rss_probed_mib: probed };
   } finally {
     child.kill('SIGTERM');
     await ended;
@@ -104,12 +124,12 @@ export const bench: Bench = {
     { figure: 'rss_loaded_mib', at: 'most', value: 110 },
   ],
   run: async (say) => {
-    const results = [];
-    for (let index = 0; index < rounds; index += 1) results.push(await round(say));
-    return {
-      first_answer_ms: median(results.map((result) => result.first)),
-      rss_idle_mib: median(results.map((result) => result.idle)),
-      rss_loaded_mib: median(results.map((result) => result.loaded)),
-    };
+    const results: Figures[] = [];
+    for (let index = 0; index < rounds; index += 1)
+      results.push({ ...(await round(say)), ...(await bareNode()) });
+    const names = Object.keys(results[0] ?? {});
+    return Object.fromEntries(
+      names.map((name) => [name, median(results.map((result) => result[name] ?? Number.NaN))]),
+    );
   },
 };

@@ -5,7 +5,8 @@
  */
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import type { AgentName, HoldId, PolicyVersion } from '../filters/common/brand.ts';
+import type { HoldId, PolicyVersion } from '../filters/common/brand.ts';
+import { createShares } from '../filters/common/shares.ts';
 import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
 import { requestDigest } from '../filters/oversight/digest.ts';
@@ -39,7 +40,7 @@ export type Oversight = {
 export function createOversight(deps: CheckerDeps): Oversight {
   const waiters = new Map<HoldId, Set<() => void>>();
   let waiting = 0;
-  const waitingOf = new Map<AgentName, number>();
+  const shares = createShares(limits.holdsWaitingPerAgentMax);
   deps.holds.onTransition((hold) => {
     if (hold.state === 'Pending') return;
     for (const wake of waiters.get(hold.id) ?? []) wake();
@@ -79,19 +80,8 @@ export function createOversight(deps: CheckerDeps): Oversight {
     retryAfterMs: deps.holdRetryAfterMs,
   });
 
-  /** Past either limit the caller is told to come back at once; one agent never takes everybody's places. */
-  const mayWait = (agent: AgentName): boolean =>
-    waiting < limits.holdsWaitingMax && (waitingOf.get(agent) ?? 0) < limits.holdsWaitingPerAgentMax;
-
-  const countWaiting = (agent: AgentName, change: 1 | -1): void => {
-    waiting += change;
-    const ofAgent = (waitingOf.get(agent) ?? 0) + change;
-    if (ofAgent === 0) waitingOf.delete(agent);
-    else waitingOf.set(agent, ofAgent);
-  };
-
   /** Until the hold leaves Pending, the wait is over, or the caller is gone. */
-  const wait = (agent: AgentName, id: HoldId, waitMs: number, signal: AbortSignal): Promise<void> =>
+  const wait = (id: HoldId, waitMs: number, signal: AbortSignal): Promise<void> =>
     new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -99,10 +89,10 @@ export function createOversight(deps: CheckerDeps): Oversight {
         const others = waiters.get(id);
         others?.delete(done);
         if (others?.size === 0) waiters.delete(id);
-        countWaiting(agent, -1);
+        waiting -= 1;
         resolve();
       };
-      countWaiting(agent, 1);
+      waiting += 1;
       const timer = setTimeout(done, waitMs);
       const others = waiters.get(id) ?? new Set();
       waiters.set(id, others.add(done));
@@ -151,21 +141,25 @@ export function createOversight(deps: CheckerDeps): Oversight {
         `rule ${verdict.rule} asks a person, who would not see what is sent after an upgrade; send a plain request`,
       );
     // Where it may never go, nobody is asked.
-    await deps.resolver.pin(destination.host, destination.port, verdict.internal);
+    await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
     const digest = requestDigest(agent, delegationChain(agent), call, destination);
     let hold =
       deps.holds.findForRequest(agent.name, digest) ?? open(verdict, call, agent, destination, progress);
     if (hold.ruleDigest !== verdict.ruleDigest && (hold.state === 'Pending' || hold.state === 'Approved')) {
       hold = open(verdict, call, agent, destination, progress);
     }
-    if (hold.state === 'Pending' && verdict.waitMs > 0 && mayWait(agent.name) && !signal.aborted) {
-      await wait(agent.name, hold.id, verdict.waitMs, signal);
-      hold = deps.holds.get(hold.id) ?? hold;
+    if (hold.state === 'Pending' && verdict.waitMs > 0 && waiting < limits.holdsWaitingMax && !signal.aborted) {
+      // Past either limit the caller is told to come back at once; one agent never takes everybody's places.
+      const giveBack = shares.take(agent.name);
+      if (giveBack !== undefined) {
+        await wait(hold.id, verdict.waitMs, signal).finally(giveBack);
+        hold = deps.holds.get(hold.id) ?? hold;
+      }
     }
     switch (hold.state) {
       case 'Approved': {
         if (signal.aborted) return { kind: 'answer', draft: pending(verdict, hold) };
-        const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal);
+        const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
         stillDecides(hold, call, agent, destination, progress);
         return { kind: 'release', hold: hold.id, pin };
       }

@@ -25,12 +25,13 @@ function finish(result) {
   process.exit(result.status ?? 128 + 15);
 }
 
+/** Returns whether anything had to be installed. */
 function installDependencies() {
   const lock = createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))
     .digest('hex');
   const marker = join(root, 'node_modules', '.sallyport-lock');
-  if (existsSync(marker) && readFileSync(marker, 'utf8') === lock) return;
+  if (existsSync(marker) && readFileSync(marker, 'utf8') === lock) return false;
   say('setup: installing the packages of package-lock.json (Node 26 among them); once per checkout');
   const started = Date.now();
   // Not `npm ci`: it refuses a lock file without the packages of other platforms, which some registries do not carry.
@@ -45,6 +46,7 @@ function installDependencies() {
   }
   writeFileSync(marker, lock);
   say(`setup: packages installed in ${Math.round((Date.now() - started) / 1000)} s`);
+  return true;
 }
 
 function projectNode() {
@@ -57,8 +59,10 @@ function projectNode() {
   return process.exit(1);
 }
 
-installDependencies();
+const installed = installDependencies();
 const node = projectNode();
+// Without it the first start is slower and larger, nothing more: it may fail.
+if (installed) spawnSync(node, [join(root, 'scripts', 'warm.ts')], { cwd: root, stdio: 'ignore' });
 const env = {
   ...process.env,
   PATH: `${dirname(node)}:${join(root, 'node_modules', '.bin')}:${process.env.PATH ?? ''}`,

@@ -371,3 +371,61 @@ rules:
   await Promise.all(waiting);
   expect(codeOf(await check({}))).toBe('Allow');
 });
+
+test('an agent past its share of waiting calls is told to come back at once, another still waits', async () => {
+  const two = `version: 1
+agents:
+  robot: { identity: spiffe://example.org/robot }
+  clerk: { identity: spiffe://example.org/clerk }
+approvers: { people: { members: [dana] } }
+rules: [{ name: order, to: { hosts: [api.example.com], methods: [POST] }, hold: { approvers: people, wait: 20s } }]
+`;
+  const { check, holds } = world(two);
+  const gone = new AbortController();
+  const waiting = Array.from({ length: limits.holdsWaitingPerAgentMax }, () => check(order, gone.signal));
+  await expect.poll(() => holds.list({ limit: 10 }).length).toBe(1);
+  expect((await check(order)).kind).toBe('RequiresOversight');
+  const clerk = { ...someCall().connection, peerSpiffeId: 'spiffe://example.org/clerk' };
+  const other = check({ ...order, connection: clerk });
+  await expect.poll(() => holds.list({ limit: 10 }).length).toBe(2);
+  const [ofClerk] = holds.list({ limit: 1 });
+  if (ofClerk !== undefined) holds.approve(ofClerk.id, 'dana', '');
+  expect(await other).toMatchObject({ kind: 'Allow', agent: { name: 'clerk' } });
+  gone.abort();
+  await Promise.all(waiting);
+});
+
+test('an upgrade is refused before anybody is asked, whoever asks for it', async () => {
+  for (const via of ['envoy', 'embedded', 'authzen'] as const) {
+    const { check, holds } = world(orders('0s'));
+    expect(codeOf(await check({ ...order, via, headers: { upgrade: 'websocket' } }))).toBe(
+      'ProtocolNotAllowed',
+    );
+    expect(holds.list({ limit: 1 })).toEqual([]);
+  }
+});
+
+test('an upgrade is refused where MCP or bodies are read, and passes elsewhere', async () => {
+  const upgrade = { headers: { upgrade: 'websocket' } };
+  const { check, load } = world(readable);
+  expect((await check(upgrade)).kind).toBe('Allow');
+  const reading = (rule: string): string => `${readable.trimEnd()}\n  - ${rule}\n`;
+  load(reading('{ name: tool, to: { hosts: [api.example.com], mcp: { tools: [x] } }, forbid: {} }'));
+  expect(codeOf(await check(upgrade))).toBe('ProtocolNotAllowed');
+  expect((await check({ headers: { upgrade: 'h2c' } })).kind).toBe('Allow');
+  load(
+    reading('{ name: big, to: { hosts: [api.example.com] }, when: request.body_bytes > 5, forbid: {} }'),
+  );
+  expect(codeOf(await check(upgrade))).toBe('ProtocolNotAllowed');
+});
+
+test('an approved call whose message was not read is not passed by a new policy that reads it', async () => {
+  const { check, holds, load } = world(orders('60s'));
+  const waiting = check(order);
+  await expect.poll(() => holds.list({ limit: 10 }).length).toBe(1);
+  load(
+    `${orders('60s').trimEnd()}\n  - { name: never, to: { hosts: [api.example.com], mcp: { tools: [drop] } }, forbid: {} }\n`,
+  );
+  holds.approve(onlyHold(holds.list({ limit: 10 })).id, 'dana', '');
+  expect(codeOf(await waiting)).not.toBe('Allow');
+});

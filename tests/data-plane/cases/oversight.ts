@@ -9,6 +9,8 @@ import { holdPolicy, quotaPolicy, sharedPolicy } from '../policies.ts';
 const order = { method: 'POST', body: 'ten books' } as const;
 
 export function oversightCases(start: StartPlane): void {
+  exactCases(start);
+
   const withHarness = async (options: HarnessOptions, run: (h: Harness) => Promise<void>): Promise<void> => {
     const h = await startHarness(start, options);
     try {

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { limits } from '../../../config/limits.ts';
 import { openDatabase } from '../../../filters/common/database.ts';
 import { createIds } from '../../../filters/common/ids.ts';
 import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
@@ -85,5 +86,30 @@ it('waits for another process only so long', () => {
   other.connection.exec('ROLLBACK');
   expect(store.open(someHold()).state).toBe('Pending');
   other.close();
+  db.close();
+});
+
+it('times out at a start what was opened in the future of a clock that went back', () => {
+  const file = join(temporaryDirectory(), 'holds.db');
+  const clock = movingClock();
+  const start = () => {
+    const db = openDatabase(file);
+    return { db, store: openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] }) };
+  };
+  const startMs = clock.wallMs();
+  const day = 24 * 3_600_000;
+  const before = start();
+  const early = before.store.open(someHold({ timeoutMs: day }));
+  before.db.close();
+  clock.setWall(startMs + 365 * day);
+  const wrong = start();
+  const late = wrong.store.open(someHold({ timeoutMs: day, digest: digestOf('e') }));
+  wrong.store.approve(late.id, 'dana', '');
+  wrong.db.close();
+  clock.setWall(startMs - limits.holdClockSlackMs);
+  const { db, store } = start();
+  expect(store.get(early.id)?.state).toBe('Pending');
+  expect(store.get(late.id)).toMatchObject({ state: 'TimedOut', decidedBy: '' });
+  expect(store.consume(late.id)).toBe(false);
   db.close();
 });

@@ -148,7 +148,12 @@ export function createOversight(deps: CheckerDeps): Oversight {
     if (hold.ruleDigest !== verdict.ruleDigest && (hold.state === 'Pending' || hold.state === 'Approved')) {
       hold = open(verdict, call, agent, destination, progress);
     }
-    if (hold.state === 'Pending' && verdict.waitMs > 0 && waiting < limits.holdsWaitingMax && !signal.aborted) {
+    if (
+      hold.state === 'Pending' &&
+      verdict.waitMs > 0 &&
+      waiting < limits.holdsWaitingMax &&
+      !signal.aborted
+    ) {
       // Past either limit the caller is told to come back at once; one agent never takes everybody's places.
       const giveBack = shares.take(agent.name);
       if (giveBack !== undefined) {

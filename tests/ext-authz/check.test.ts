@@ -413,9 +413,7 @@ test('an upgrade is refused where MCP or bodies are read, and passes elsewhere',
   load(reading('{ name: tool, to: { hosts: [api.example.com], mcp: { tools: [x] } }, forbid: {} }'));
   expect(codeOf(await check(upgrade))).toBe('ProtocolNotAllowed');
   expect((await check({ headers: { upgrade: 'h2c' } })).kind).toBe('Allow');
-  load(
-    reading('{ name: big, to: { hosts: [api.example.com] }, when: request.body_bytes > 5, forbid: {} }'),
-  );
+  load(reading('{ name: big, to: { hosts: [api.example.com] }, when: request.body_bytes > 5, forbid: {} }'));
   expect(codeOf(await check(upgrade))).toBe('ProtocolNotAllowed');
 });
 

@@ -1,5 +1,5 @@
 /** An approval is for the bytes that a person was shown, and for no others. */
-import { createSecureServer, type IncomingHttpHeaders } from 'node:http2';
+import { createSecureServer, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { expect, test } from 'vitest';
 import { http2On, http2Request, secureTunnel, until, within } from '../../envoy/clients.ts';
 import { askPlain, codeOf, seen, trust } from '../ask.ts';
@@ -7,7 +7,8 @@ import { type Harness, type Ports, type StartPlane, startHarness } from '../harn
 
 const policy =
   (more = '') =>
-  ({ http, https }: Ports): string => `version: 1
+  ({ http, https }: Ports): string =>
+    `version: 1
 agents: { tester: { identity: "spiffe://sallyport.test/tester" } }
 rules:
   - name: asked
@@ -81,9 +82,9 @@ export function exactCases(start: StartPlane): void {
   test('HTTP/2 trailers that nobody was shown never reach the destination', async () => {
     await withHarness(async (h) => {
       const reached: { body: string; trailers: IncomingHttpHeaders | undefined }[] = [];
-      const { certificatePem, privateKeyPem } = await issued(h);
+      const { certificatePem, privateKeyPem } = await h.upstreamAuthority.issue(['hold.test']);
       const server = createSecureServer({ cert: certificatePem, key: privateKeyPem });
-      server.on('stream', (stream) => {
+      server.on('stream', (stream: ServerHttp2Stream) => {
         const parts: Buffer[] = [];
         let trailers: IncomingHttpHeaders | undefined;
         stream.on('trailers', (got) => {

@@ -5,6 +5,7 @@ import { until } from '../../envoy/clients.ts';
 import { askPlain, askSecure, codeOf, seen } from '../ask.ts';
 import { type Harness, type HarnessOptions, type StartPlane, startHarness } from '../harness.ts';
 import { holdPolicy, quotaPolicy, sharedPolicy } from '../policies.ts';
+import { exactCases } from './oversight-exact.ts';
 
 const order = { method: 'POST', body: 'ten books' } as const;
 

@@ -42,7 +42,7 @@ try {
 }
 if (report.metadata === undefined) {
   process.stderr.write(
-    `audit: the registry gave no audit: ${report.error?.summary ?? report.message ?? 'no reason'}; versions are pinned and locked, vulnerabilities were NOT checked\n`,
+    `audit: the registry gave no audit: ${report.error?.summary || report.message || 'no reason given'}; versions are pinned and locked, vulnerabilities were NOT checked\n`,
   );
 } else {
   process.stderr.write(`audit: ${JSON.stringify(report.metadata.vulnerabilities)}\n`);

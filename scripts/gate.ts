@@ -3,7 +3,7 @@
  * `gate.ts check` stops before the tests; `gate.ts test FILTER…` runs only the tests whose path contains FILTER.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { prepareMachine } from './machine.ts';
@@ -55,7 +55,10 @@ function runTests(): Readonly<{ passed: number; failed: number; skipped: number;
       ],
       { cwd: root, stdio: ['ignore', 2, 2] },
     );
-    const counts = JSON.parse(readFileSync(report, 'utf8')) as Readonly<Record<string, number>>;
+    // No report: vitest itself broke, and has said why.
+    const counts = existsSync(report)
+      ? (JSON.parse(readFileSync(report, 'utf8')) as Readonly<Record<string, number>>)
+      : {};
     return {
       passed: counts['numPassedTests'] ?? 0,
       failed: counts['numFailedTests'] ?? 0,
@@ -81,6 +84,9 @@ if (filters.length === 0) {
 if (mode === 'test') {
   await prepareMachine(say);
   const { passed, failed, skipped, ok } = runTests();
+  // Root can do all that any test asks for; what is skipped then was forgotten.
+  const forgotten = process.getuid?.() === 0 && skipped > 0;
+  if (forgotten) say(`gate: failed: ${skipped} tests were skipped, though nothing stands in the way of root`);
   process.stdout.write(`${passed} passed, ${failed} failed, ${skipped} skipped\n`);
-  process.exit(ok && passed > 0 ? 0 : 1);
+  process.exit(ok && passed > 0 && !forgotten ? 0 : 1);
 }

@@ -48,7 +48,9 @@ export const maskForm = (query: string): string =>
     .split('&')
     .map((pair) => {
       const equals = pair.indexOf('=');
-      if (equals < 0 || !isSecretName(decodedName(pair.slice(0, equals)))) return pair;
+      const name = equals < 0 ? '' : decodedName(pair.slice(0, equals));
+      // `?key=` is how some APIs take their key, and `?sig=` their signature.
+      if (!isSecretName(name) && !/^(?:key|sig)$/i.test(name)) return pair;
       return `${pair.slice(0, equals + 1)}${mark(pair.slice(equals + 1))}`;
     })
     .join('&');

@@ -35,20 +35,18 @@ describe('previewOf', () => {
     expect(bodyOf('{"token":["a"]}')).not.toBe(bodyOf('{"token":["b"]}'));
   });
 
-  it.each([
-    'key',
-    'keys',
-    'monkey',
-    'keyboard',
-    'tokenizer',
-    'secretary',
-    'x-key-id',
-    'passwordless',
-    'design',
-  ])('shows the value of %s', (name) => {
-    expect(preview({ path: `/?${name}=prod` }).url).toContain(`${name}=prod`);
+  it.each(['key', 'sig'])('masks ?%s= in the query, and shows a field of that name', (name) => {
+    expect(preview({ path: `/?${name}=prod` }).url).not.toContain('prod');
     expect(bodyOf(`{"${name}":"prod/backup.tar"}`)).toBe(`{"${name}":"prod/backup.tar"}`);
   });
+
+  it.each(['keys', 'monkey', 'keyboard', 'tokenizer', 'secretary', 'x-key-id', 'passwordless', 'design'])(
+    'shows the value of %s',
+    (name) => {
+      expect(preview({ path: `/?${name}=prod` }).url).toContain(`${name}=prod`);
+      expect(bodyOf(`{"${name}":"prod/backup.tar"}`)).toBe(`{"${name}":"prod/backup.tar"}`);
+    },
+  );
 
   it.each([
     'apiKey',

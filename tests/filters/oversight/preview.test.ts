@@ -35,9 +35,12 @@ describe('previewOf', () => {
     expect(bodyOf('{"token":["a"]}')).not.toBe(bodyOf('{"token":["b"]}'));
   });
 
-  it.each(['key', 'sig'])('masks ?%s= in the query, and shows a field of that name', (name) => {
+  it.each(['key', 'sig'])('masks ?%s= in the query', (name) => {
     expect(preview({ path: `/?${name}=prod` }).url).not.toContain('prod');
-    expect(bodyOf(`{"${name}":"prod/backup.tar"}`)).toBe(`{"${name}":"prod/backup.tar"}`);
+  });
+
+  it('shows a field named key: it is the name of a thing more often than a secret', () => {
+    expect(bodyOf('{"key":"prod/backup.tar"}')).toBe('{"key":"prod/backup.tar"}');
   });
 
   it.each(['keys', 'monkey', 'keyboard', 'tokenizer', 'secretary', 'x-key-id', 'passwordless', 'design'])(

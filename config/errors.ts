@@ -282,6 +282,13 @@ export const errors = {
     title: 'The sidecar cannot decide now',
     next: 'Try again after Retry-After; nothing was sent.',
   }),
+  Lockdown: entry({
+    category: 'Security',
+    status: 503,
+    retry: 'changed',
+    title: 'Everything is refused: an operator has locked this sidecar',
+    next: 'Do not retry; an operator lifts it with `sallyport lockdown --lift`.',
+  }),
   StateUnavailable: entry({
     category: 'Degraded',
     status: 503,

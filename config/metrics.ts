@@ -37,6 +37,12 @@ export const metrics = {
     labels: ['kind'],
     buckets: decisionSeconds,
   }),
+  leasedCalls: metric({
+    name: 'sallyport_leased_calls_total',
+    help: 'Calls of leases that have ended: used, returned to their quotas, or forfeited because nobody can know.',
+    type: 'counter',
+    labels: ['result'],
+  }),
   checksInFlight: metric({
     name: 'sallyport_checks_in_flight',
     help: 'Checks that are being decided now, those that wait for a person among them.',
@@ -117,7 +123,7 @@ export const metrics = {
   // Journal.
   journalAppends: metric({
     name: 'sallyport_journal_appends_total',
-    help: 'Records written to the journal, by type: decision, hold.',
+    help: 'Records written to the journal, by type: decision, hold, settlement, usage, incident, lockdown, audit.',
     type: 'counter',
     labels: ['type'],
   }),
@@ -126,6 +132,76 @@ export const metrics = {
     help: 'Records that could not be written; each is a request refused.',
     type: 'counter',
     labels: [],
+  }),
+  // Ledger.
+  settledCalls: metric({
+    name: 'sallyport_settled_calls_total',
+    help: 'Calls of decisions whose end is known, by kind: Sent, NotSent, Unknown (lines of the access log were lost), Expired (never made).',
+    type: 'counter',
+    labels: ['kind'],
+  }),
+  ledgerOpen: metric({
+    name: 'sallyport_ledger_open_decisions',
+    help: 'Decisions that let something pass and are not settled yet.',
+    type: 'gauge',
+    labels: [],
+  }),
+  ledgerLagSeconds: metric({
+    name: 'sallyport_ledger_lag_seconds',
+    help: 'Since the last reading of the access log that reached its end.',
+    type: 'gauge',
+    labels: [],
+  }),
+  incidents: metric({
+    name: 'sallyport_incidents_total',
+    help: 'Requests that were forwarded and that nothing had let pass, by kind; of kind Gap: calls whose outcome nobody knows.',
+    type: 'counter',
+    labels: ['kind'],
+  }),
+  lockdown: metric({
+    name: 'sallyport_lockdown',
+    help: '1 while everything is refused, else 0.',
+    type: 'gauge',
+    labels: [],
+  }),
+  // Witnesses.
+  witnessAnswers: metric({
+    name: 'sallyport_witness_answers_total',
+    help: 'What witnesses made of the log’s checkpoints: cosigned, conflict (another past of the log, or more of it than it holds), refused, unreachable.',
+    type: 'counter',
+    labels: ['result'],
+  }),
+  witnessRequests: metric({
+    name: 'sallyport_witness_requests_total',
+    help: 'Requests of other logs to this witness, by status of the answer; 200 is a cosignature.',
+    type: 'counter',
+    labels: ['status'],
+  }),
+  // Audit log.
+  auditLeaves: metric({
+    name: 'sallyport_audit_leaves',
+    help: 'Leaves under the newest checkpoint of the audit log.',
+    type: 'gauge',
+    labels: [],
+  }),
+  auditBehind: metric({
+    name: 'sallyport_audit_behind',
+    help: 'Records of the journal that no checkpoint covers yet; past a limit nothing more is let pass.',
+    type: 'gauge',
+    labels: [],
+  }),
+  auditCheckpoints: metric({
+    name: 'sallyport_audit_checkpoints_total',
+    help: 'Checkpoints of the audit log that were signed and published.',
+    type: 'counter',
+    labels: [],
+  }),
+  // Telemetry.
+  otlpSpans: metric({
+    name: 'sallyport_otlp_spans_total',
+    help: 'Spans for the OpenTelemetry collector, by result: sent; refused by it; dropped, as the queue was full or it was away. Of what is dropped from the queue, records are counted.',
+    type: 'counter',
+    labels: ['result'],
   }),
   // Policy.
   policyReloads: metric({

@@ -59,9 +59,13 @@ export function loadSettings(options: LoadOptions): Result<LoadedSettings> {
 export function decodeSettings(text: string, file: string, options: LoadOptions): Result<LoadedSettings> {
   const unclean = textIssue(text, file, limits.settingsBytesMax);
   if (unclean !== undefined) return { ok: false, issues: [unclean] };
-  const source =
-    extname(file) === '.toml' ? parseToml(text, file) : parseYaml(text, file, limits.policyTokensMax);
-  return source.ok ? settle(source.value, file, options) : source;
+  if (extname(file) === '.toml') {
+    const source = parseToml(text, file);
+    return source.ok ? settle(source.value, file, options) : source;
+  }
+  const read = parseYaml(text, file, limits.policyTokensMax);
+  if (read.ok) return settle(read.value, file, options);
+  return read.rest === undefined ? read : settle(read.rest, file, options, read.issues);
 }
 
 const emptySource: Source = { value: {}, positionOf: () => noPosition };
@@ -88,7 +92,13 @@ function findFile(options: LoadOptions): Result<string | undefined> {
   return { ok: true, value: undefined };
 }
 
-function settle(source: Source, file: string, options: LoadOptions): Result<LoadedSettings> {
+/** @param known what was found wrong in the text already. */
+function settle(
+  source: Source,
+  file: string,
+  options: LoadOptions,
+  known: readonly Issue[] = [],
+): Result<LoadedSettings> {
   const environment = readEnvironment(options.env);
   const expanded = expandVariables(source.value ?? {}, options.env);
   const merged = overlay(expanded.value, environment.overrides);
@@ -125,7 +135,7 @@ function settle(source: Source, file: string, options: LoadOptions): Result<Load
       ),
     );
   const shown = problems.slice(0, limits.policyErrorsShownMax);
-  const issues = [...environment.issues, ...shown.map(place)];
+  const issues = [...environment.issues, ...known, ...shown.map(place)];
   if (shown.length < problems.length) issues.push(fileIssue(file, `${problems.length - shown.length} more`));
   if (settings === undefined || issues.length > 0)
     return { ok: false, issues: issues.sort((a, b) => a.line - b.line || a.column - b.column) };

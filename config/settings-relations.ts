@@ -3,6 +3,8 @@ import { isIP } from 'node:net';
 import { limits } from './limits.ts';
 import type { FieldPath } from './policy/issue.ts';
 import type { Settings } from './settings.ts';
+import { telemetryDisagreements } from './settings-telemetry.ts';
+import { witnessDisagreements } from './settings-witness.ts';
 import { found } from './zod-issues.ts';
 
 export type Disagreement = Readonly<{ path: FieldPath; message: string }>;
@@ -34,9 +36,21 @@ export function settingDisagreements(settings: Settings): Disagreement[] {
     'expected another port than `proxy.port`',
   );
   must(
+    settings.keys.kek_file === '' || settings.keys.kek_command.length === 0,
+    ['keys', 'kek_command'],
+    'expected this or `keys.kek_file`, not both',
+  );
+  must(
     runtime.warm_pool_min <= runtime.warm_pool_max,
     ['runtime', 'warm_pool_min'],
     `expected at most \`runtime.warm_pool_max\`, ${runtime.warm_pool_max}`,
+  );
+  witnessDisagreements(settings, must);
+  telemetryDisagreements(settings, must);
+  must(
+    settings.audit.tiles_days === null || settings.audit.tiles_days >= settings.audit.retention_days,
+    ['audit', 'tiles_days'],
+    `expected at least \`audit.retention_days\`, ${settings.audit.retention_days}: content without its proof shows nothing`,
   );
   for (const [host, addresses] of Object.entries(resolver.hosts)) {
     for (const address of [addresses].flat())

@@ -8,7 +8,12 @@ import { limits } from './limits.ts';
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const portOrZero = z.int().min(0).max(65_535);
 const flag = z.boolean();
+const days = z.int().min(1).max(36_500);
 const text = z.string().max(4_096);
+/** Of a C2SP signed note: name, 8 hex digits, base64 of type and public key. */
+const vkey = z
+  .string()
+  .regex(/^[^\s+]{1,255}\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44,2000}$/, 'expected name+id+key');
 
 /** One setting: its schema (with default and sentence) and the variable that overrides it. */
 const setting = <T extends z.ZodType>(schema: T, sentence: string): T => schema.describe(sentence);
@@ -134,6 +139,30 @@ export const settingsSchema = z.strictObject({
       ),
     })
     .prefault({}),
+  leases: z
+    .strictObject({
+      enabled: setting(
+        flag.default(true),
+        'Let one decision stand for many requests of a class, where the policy provably says the same of all of them (`sallyport explain` tells). Envoy only.',
+      ),
+      life_ms: setting(
+        ms(limits.leaseLifeMsMin, limits.leaseLifeMsMax).default(500),
+        'How long a lease lives; a change of the policy and a lockdown bite within it.',
+      ),
+      calls_max: setting(
+        z.int().min(limits.leaseCallsMin).max(limits.leaseCallsMax).default(limits.leaseCallsMax),
+        'Requests of one lease at most.',
+      ),
+    })
+    .prefault({}),
+  incidents: z
+    .strictObject({
+      lockdown: setting(
+        flag.default(false),
+        'Lock everything when a request was forwarded that nothing had let pass. Only an operator lifts it: `sallyport lockdown --lift`.',
+      ),
+    })
+    .prefault({}),
   quota: z
     .strictObject({
       cache_ttl_ms: setting(
@@ -193,6 +222,138 @@ export const settingsSchema = z.strictObject({
         z.enum(['auto', 'json', 'pretty']).default('auto'),
         '`auto`: readable lines on a terminal, JSON otherwise.',
       ),
+    })
+    .prefault({}),
+  keys: z
+    .strictObject({
+      kek_file: setting(
+        text.default(''),
+        'File with the key-encryption key, which seals every other key at rest: 32 bytes in base64, for the sidecar’s user alone. Empty: `STATE_DIR.kek`, beside the state directory and not in it, made at the first start ([keys](keys.md)).',
+      ),
+      kek_command: setting(
+        z.array(text.min(1)).max(64).default([]),
+        'Program and arguments, run without a shell, that prints the same; instead of `kek_file`.',
+      ),
+      overlap_ms: setting(
+        ms(0, limits.keyOverlapMsMax).default(24 * 3_600_000),
+        'How long after `sallyport keys rotate` the old key stands beside the new one, for agents and neighbours to learn of it.',
+      ),
+    })
+    .prefault({}),
+  audit: z
+    .strictObject({
+      origin: setting(
+        z
+          .string()
+          .regex(/^(?:[^\s+]{1,200})?$/)
+          .default(''),
+        'Name of the audit log in its checkpoints, a URL without scheme; kept from the first start on. Empty: one is made.',
+      ),
+      witnesses: setting(
+        z
+          .array(
+            z.strictObject({
+              url: text.min(1),
+              vkeys: z.array(vkey).min(1).max(limits.witnessKeysMax),
+              token_file: text.default(''),
+              ca_file: text.default(''),
+              cert_file: text.default(''),
+              key_file: text.default(''),
+            }),
+          )
+          .max(limits.witnessesMax)
+          .default([]),
+        'Witnesses that are asked to cosign checkpoints (C2SP tlog-witness): `url` before `/add-checkpoint`, `vkeys`; where it asks for them `token_file` (Bearer), `ca_file`, `cert_file` and `key_file`.',
+      ),
+      witness_quorum: setting(
+        z.int().min(0).max(limits.witnessesMax).default(0),
+        'Witnesses that have to cosign; without them `/health` is Degraded, and decisions go on. 0: none has to.',
+      ),
+      retention_days: setting(
+        days.default(90),
+        'How long the content of records is kept, at least until the log has taken it in. Their leaves and proofs stay.',
+      ),
+      content_bytes_max: setting(
+        z
+          .int()
+          .min(2 * limits.journalFileBytesMax)
+          .max(2 ** 50)
+          .default(4 * 2 ** 30),
+        'Content above this goes too, the oldest first, whatever its age.',
+      ),
+      tiles_days: setting(
+        days.nullable().default(null),
+        'How long leaves and proofs are kept; not less than `audit.retention_days`. null: for ever.',
+      ),
+      witness_every_ms: setting(
+        ms(100, 3_600_000).default(10_000),
+        'How often, at most, the newest checkpoint is shown to the witnesses.',
+      ),
+    })
+    .prefault({}),
+  witness: z
+    .strictObject({
+      listen: setting(
+        text.default(''),
+        'Address and port, such as `192.0.2.1:10085`, on which checkpoints of other logs are cosigned. Empty: none.',
+      ),
+      name: setting(
+        z
+          .string()
+          .regex(/^(?:[^\s+]{1,200})?$/)
+          .default(''),
+        'Name of this witness in its cosignatures, a URL without scheme; kept from the first start on. Empty: one is made.',
+      ),
+      logs: setting(
+        z
+          .array(
+            z.strictObject({
+              origin: z.string().regex(/^[^\p{Cc}]{1,200}$/u),
+              vkeys: z.array(vkey).min(1).max(limits.witnessKeysMax),
+            }),
+          )
+          .max(limits.witnessLogsMax)
+          .default([]),
+        'The logs that are cosigned: `origin`, and the `vkeys` of which one has to have signed. Every other log gets 404.',
+      ),
+      token_file: setting(
+        text.default(''),
+        'File with a token that requests have to bring as `Authorization: Bearer`. Empty: a log’s signature is enough.',
+      ),
+      cert_file: setting(text.default(''), 'PEM certificate chain of the listener. Empty: no TLS.'),
+      key_file: setting(text.default(''), 'PEM key of `cert_file`.'),
+      client_ca_file: setting(
+        text.default(''),
+        'PEM authorities of which clients have to show a certificate (mutual TLS). Empty: none.',
+      ),
+    })
+    .prefault({}),
+  telemetry: z
+    .strictObject({
+      otlp: z
+        .strictObject({
+          endpoint: setting(
+            text.default(''),
+            'Collector of OpenTelemetry spans, by its base URL such as http://127.0.0.1:4318 (OTLP/HTTP, JSON). Empty: no spans.',
+          ),
+          headers: setting(
+            text.default(''),
+            'Headers for the collector, `name=value` with commas between, values percent-encoded as in OTEL_EXPORTER_OTLP_HEADERS. In a settings file take them from a variable.',
+          ),
+          headers_file: setting(
+            text.default(''),
+            'File with more of them, a line `name: value` each; read at start.',
+          ),
+          ca_file: setting(
+            text.default(''),
+            'PEM file of the authorities that prove the collector. Empty: those of Node.',
+          ),
+          sample_one_in: setting(
+            z.int().min(1).max(1_000_000).default(1),
+            'Of so many decisions one is sent, and each whose caller sampled its own trace.',
+          ),
+        })
+        .prefault({}),
     })
     .prefault({}),
   envoy: z

@@ -10,13 +10,19 @@ import {
   type Node,
   parseDocument,
 } from 'yaml';
-import type { FieldPath, Issue, Result } from './policy/issue.ts';
+import { limits } from './limits.ts';
+import { type FieldPath, fieldName, type Issue } from './policy/issue.ts';
 import { fileIssue, noPosition, type Position, printable, type Source } from './source.ts';
 
 /** How far aliases may multiply what was written (`yaml` counts a nested alias by all it expands to). */
 const aliasCountMax = 100;
 
-const refuse = (issues: readonly Issue[]): Result<Source> => ({ ok: false, issues });
+export type YamlResult =
+  | Readonly<{ ok: true; value: Source }>
+  /** `rest`: what stands in the text where nothing but repeated keys is wrong with it, of each the last value. */
+  | Readonly<{ ok: false; issues: readonly Issue[]; rest?: Source }>;
+
+const refuse = (issues: readonly Issue[]): YamlResult => ({ ok: false, issues });
 
 /** The tree costs about 400 bytes a token, so tokens are counted before it is built. */
 function tooManyTokens(text: string, tokensMax: number): boolean {
@@ -31,7 +37,7 @@ function tooManyTokens(text: string, tokensMax: number): boolean {
 const plainKey = (key: unknown): string | undefined =>
   isScalar(key) && typeof key.value === 'string' ? key.value : undefined;
 
-export function parseYaml(text: string, file: string, tokensMax: number): Result<Source> {
+export function parseYaml(text: string, file: string, tokensMax: number): YamlResult {
   if (tooManyTokens(text, tokensMax))
     return refuse([fileIssue(file, `it has more than ${tokensMax} YAML tokens`)]);
   const lines = new LineCounter();
@@ -63,7 +69,14 @@ export function parseYaml(text: string, file: string, tokensMax: number): Result
   const version = document.directives?.yaml;
   if (version?.explicit === true && version.version !== '1.2')
     issues.push(fileIssue(file, `expected YAML 1.2, found a directive for ${version.version}`));
-  issues.push(...keyIssues(document, issue));
+  const repeated: Issue[] = [];
+  for (const { key, flaw, first, path } of keyFlaws(document)) {
+    if (issues.length + repeated.length >= limits.policyErrorsFoundMax) break;
+    const offset = startOf(key) ?? 0;
+    const where = { ...at(offset), file, field: fieldName(path.map(printedPart)) };
+    if (first === undefined) issues.push({ ...where, message: flaw });
+    else repeated.push({ ...where, message: `${flaw}; it stands first in line ${at(first).line}` });
+  }
   if (issues.length > 0) return refuse(issues);
   let value: unknown;
   try {
@@ -76,34 +89,56 @@ export function parseYaml(text: string, file: string, tokensMax: number): Result
       ),
     ]);
   }
-  return {
-    ok: true,
-    value: {
-      value,
-      positionOf: (path, what) => {
-        const offset = offsetOf(document, path, what);
-        return offset === undefined ? noPosition : at(offset);
-      },
+  const source: Source = {
+    value,
+    positionOf: (path, what) => {
+      const offset = offsetOf(document, path, what);
+      return offset === undefined ? noPosition : at(offset);
     },
   };
+  return repeated.length === 0 ? { ok: true, value: source } : { ok: false, issues: repeated, rest: source };
+}
+
+const printedPart = (part: string | number): string | number =>
+  typeof part === 'number' ? part : printable(part);
+
+/** `first`: offset of the same key where it stands first; undefined where the key is none at all. */
+type KeyFlaw = Readonly<{ key: unknown; flaw: string; first: number | undefined; path: FieldPath }>;
+
+/** A node and how it was reached; the path is put together only for what is told. */
+type Reached = Readonly<{ node: unknown; part: string | number; from: Reached | undefined }>;
+
+function pathTo(reached: Reached | undefined): (string | number)[] {
+  const path: (string | number)[] = [];
+  for (let at = reached; at?.from !== undefined; at = at.from) path.unshift(at.part);
+  return path;
 }
 
 /** Keys that stand twice in one mapping, and `__proto__`, which JavaScript objects cannot safely hold. */
-function* keyIssues(document: Document, issue: (offset: number, message: string) => Issue): Iterable<Issue> {
-  const pending: unknown[] = [document.contents];
-  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
-    if (isSeq(node)) for (const item of node.items) pending.push(item);
+function* keyFlaws(document: Document): Iterable<KeyFlaw> {
+  const pending: Reached[] = [{ node: document.contents, part: '', from: undefined }];
+  for (let here = pending.pop(); here !== undefined; here = pending.pop()) {
+    const { node } = here;
+    const from = here;
+    if (isSeq(node))
+      for (const [part, item] of node.items.entries()) pending.push({ node: item, part, from });
     if (!isMap(node)) continue;
     const first = new Map<string, number>();
-    for (const pair of node.items) {
-      if (pair.value !== null && pair.value !== undefined) pending.push(pair.value);
-      const key = plainKey(pair.key);
-      const offset = startOf(pair.key) ?? 0;
-      if (key === undefined) yield issue(offset, 'expected text as the key, found an alias or a collection');
-      else if (key === '__proto__') yield issue(offset, 'expected another key than `__proto__`');
-      else if (first.has(key))
-        yield issue(offset, `the key ${printable(JSON.stringify(key))} stands twice here`);
-      else first.set(key, offset);
+    for (const { key, value } of node.items) {
+      const name = plainKey(key);
+      if (value !== null && value !== undefined) pending.push({ node: value, part: name ?? '?', from });
+      const flaw = (text: string, before?: number): KeyFlaw => ({
+        key,
+        flaw: text,
+        first: before,
+        path: name === undefined ? pathTo(from) : [...pathTo(from), name],
+      });
+      const before = name === undefined ? undefined : first.get(name);
+      if (name === undefined) yield flaw('expected text as the key, found an alias or a collection');
+      else if (name === '__proto__') yield flaw('expected another key than `__proto__`');
+      else if (before !== undefined)
+        yield flaw(`expected each key once, found ${printable(JSON.stringify(name))} twice`, before);
+      else first.set(name, startOf(key) ?? 0);
     }
   }
 }
@@ -122,7 +157,8 @@ function offsetOf(document: Document, path: FieldPath, what: 'key' | 'value'): n
       if (child === undefined) return offset;
       offset = startOf(child) ?? offset;
     } else if (isMap(node)) {
-      const pair = node.items.find((candidate) => plainKey(candidate.key) === String(part));
+      // Of a repeated key, the one whose value `toJS` takes.
+      const pair = node.items.findLast((candidate) => plainKey(candidate.key) === String(part));
       if (pair === undefined) return offset;
       const isLast = index === path.length - 1;
       // An ancestor of a missing field is found by its key, where the eye looks for it.

@@ -18,10 +18,11 @@ const typeWords: Readonly<Record<string, string>> = {
   null: 'null',
 };
 
-const unitWords: Readonly<Record<string, string>> = {
-  string: ' characters',
-  array: ' items',
-  record: ' entries',
+/** What one and what several are called. */
+const unitWords: Readonly<Record<string, readonly [string, string]>> = {
+  string: ['character', 'characters'],
+  array: ['item', 'items'],
+  record: ['entry', 'entries'],
 };
 
 /** What stands there, short and harmless to print. `hidden`: it may be secret, so text is not told. */
@@ -42,10 +43,11 @@ function expectation(issue: ZodIssue): string | undefined {
       return typeWords[issue.expected] ?? issue.expected;
     case 'too_small':
     case 'too_big': {
-      const bound = issue.code === 'too_small' ? `at least ${issue.minimum}` : `at most ${issue.maximum}`;
-      return issue.origin === 'number' || issue.origin === 'int'
-        ? `a number of ${bound}`
-        : `${bound}${unitWords[issue.origin] ?? ''}`;
+      const limit = issue.code === 'too_small' ? issue.minimum : issue.maximum;
+      const bound = `${issue.code === 'too_small' ? 'at least' : 'at most'} ${limit}`;
+      if (issue.origin === 'number' || issue.origin === 'int') return `a number of ${bound}`;
+      const [one, several] = unitWords[issue.origin] ?? ['value', 'values'];
+      return `${bound} ${Number(limit) === 1 ? one : several}`;
     }
     case 'invalid_format':
       return issue.format === 'starts_with'

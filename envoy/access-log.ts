@@ -1,15 +1,19 @@
 /**
- * The access log: JSON lines in a file that Envoy owns. The ledger reads it later; the sidecar being away loses
- * no line. No query and no header beyond the authority: they may carry secrets.
+ * The access log: JSON lines in a file that Envoy owns, which the ledger reads (`ledger-line.ts`); the sidecar
+ * being away loses no line. No query and no header beyond the authority: they may carry secrets. What a client
+ * can make long is cut, so that every line has an end within one reading.
  */
-import { extension, type JsonObject } from './json.ts';
+import { limits } from '../config/limits.ts';
+import { duration, extension, type JsonObject } from './json.ts';
 
 const common = {
+  /** `DownstreamEnd` and `TcpConnectionEnd` are the last of a stream; `DownstreamPeriodic` and `TcpPeriodic` are not. */
+  type: '%ACCESS_LOG_TYPE%',
   at: '%START_TIME(%s.%9f)%',
   connection: '%ENVIRONMENT(SALLYPORT_EPOCH)%-%CONNECTION_ID%',
   tunnel: '%FILTER_STATE(sallyport.connection:PLAIN)%',
   agent: '%FILTER_STATE(sallyport.agent:PLAIN)%',
-  connect: '%FILTER_STATE(sallyport.connect:PLAIN)%',
+  connect: '%FILTER_STATE(sallyport.connect:PLAIN):512%',
   flags: '%RESPONSE_FLAGS%',
   details: '%RESPONSE_CODE_DETAILS%',
   bytes_in: '%BYTES_RECEIVED%',
@@ -22,7 +26,7 @@ const common = {
 const file = (path: string, fields: JsonObject): JsonObject[] => [
   extension('file', 'envoy.extensions.access_loggers.file.v3.FileAccessLog', {
     path,
-    log_format: { json_format: fields },
+    log_format: { json_format: fields, omit_empty_values: true },
   }),
 ];
 
@@ -32,11 +36,13 @@ export const httpAccessLog = (path: string, stage: string): JsonObject[] =>
     stage,
     decision: '%DYNAMIC_METADATA(envoy.filters.http.ext_authz:decision)%',
     hold: '%DYNAMIC_METADATA(envoy.filters.http.ext_authz:hold)%',
-    method: '%REQ(:METHOD)%',
-    authority: '%REQ(:AUTHORITY)%',
-    path: '%PATH(NQ:ORIG_OR_PATH)%',
+    method: '%REQ(:METHOD):64%',
+    authority: '%REQ(:AUTHORITY):512%',
+    path: '%PATH(NQ:ORIG_OR_PATH):2048%',
     protocol: '%PROTOCOL%',
     status: '%RESPONSE_CODE%',
+    /** The catalogue's, of a refusal. */
+    error: '%RESP(x-sallyport-error):64%',
     source: '%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%',
   });
 
@@ -49,3 +55,6 @@ export const tcpAccessLog = (path: string, stage: string): JsonObject[] =>
     sni: '%REQUESTED_SERVER_NAME%',
     source: '%FILTER_STATE(sallyport.source:PLAIN)%',
   });
+
+/** A stream older than this is told of before it ends, and again so often: a kill of Envoy hides no old one. */
+export const accessLogOptions: JsonObject = { access_log_flush_interval: duration(limits.ledgerInterimMs) };

@@ -1,7 +1,9 @@
 /** Envoy's admin interface over its Unix socket: what is ready, what is applied, and reopening the logs. */
-import { request } from 'node:http';
+import { stat } from 'node:fs/promises';
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import type { LogState } from '../ext-authz/lease-proof.ts';
+import { request } from '../filters/common/node-http.ts';
 
 export type AdminClient = Readonly<{
   /** True once Envoy serves. False where it does not answer. */
@@ -13,6 +15,8 @@ export type AdminClient = Readonly<{
   /** True where the listener of this name takes connections. */
   listens(name: string): Promise<boolean>;
   reopenLogs(): Promise<void>;
+  /** How much of what was logged is not in this file yet. Undefined where Envoy does not say. */
+  logState(file: string): Promise<LogState | undefined>;
 }>;
 
 export function adminClient(socketPath: string): AdminClient {
@@ -98,6 +102,16 @@ export function adminClient(socketPath: string): AdminClient {
       (await call('GET', '/listeners')).body.split('\n').some((line) => line.startsWith(`${name}::`)),
     reopenLogs: async () => {
       await call('POST', '/reopen_logs');
+    },
+    logState: async (file) => {
+      const { body } = await call('GET', '/stats?filter=%5Efilesystem%5C.');
+      const [bufferedBytes, ...failures] = ['write_total_buffered', 'write_failed', 'reopen_failed'].map(
+        (name) => Number(new RegExp(`^filesystem\\.${name}: (\\d+)$`, 'm').exec(body)?.[1] ?? Number.NaN),
+      );
+      const failed = failures.reduce((sum, count) => sum + count, 0);
+      if (bufferedBytes === undefined || Number.isNaN(bufferedBytes + failed)) return undefined;
+      const { ino, size } = await stat(file, { bigint: true });
+      return { bufferedBytes, file: String(ino), fileBytes: Number(size), failures: failed };
     },
   };
 }

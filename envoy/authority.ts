@@ -1,173 +1,142 @@
 /**
- * The authority that signs the certificates shown inside intercepted connections. Its key never leaves this
- * folder's file (0600); it stays the same over restarts, since Envoy keeps leaves that the last run signed.
+ * The authority that signs the certificates shown inside intercepted connections. Its key is one of the key
+ * ring, sealed at rest; it stays the same over restarts, since Envoy keeps leaves that the last run signed.
  */
-import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { isIP } from 'node:net';
-import { join } from 'node:path';
-import * as x509 from '@peculiar/x509';
+import { createPrivateKey, generateKeyPair, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
+import { promisify } from 'node:util';
 import { LRUCache } from 'lru-cache';
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import type { KeyDraft, KeyEntry, KeyRing, OpenKey } from '../filters/audit/keys.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { Authority, Minted } from './data-plane.ts';
+import { type Issuer, type Pair, writeAuthority, writeLeaf } from './x509.ts';
 
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+/** P-256, as OpenSSL calls it. */
+const namedCurve = 'prime256v1';
 /** Clients' clocks may be behind ours. */
 const backdateMs = 60 * 60 * 1000;
 
-type Pair = Readonly<{ certificate: x509.X509Certificate; keys: webcrypto.CryptoKeyPair }>;
+type Signing = Readonly<{ version: number; pem: string; issuer: Issuer; notAfterMs: number }>;
 
-x509.cryptoProvider.set(webcrypto);
+const generate = promisify(generateKeyPair);
+const newKeys = (): Promise<Pair> => generate('ec', { namedCurve });
 
-/** 127 random bits, positive and without a leading zero byte (RFC 5280, section 4.1.2.2: at most 20 octets). */
-function serialNumber(): string {
-  const bytes = randomBytes(16);
-  bytes[0] = ((bytes[0] ?? 0) & 0x3f) | 0x40;
-  return bytes.toString('hex');
-}
-
-const keyPem = async (key: webcrypto.CryptoKey): Promise<string> =>
-  x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY');
-
-const newKeys = (): Promise<webcrypto.CryptoKeyPair> =>
-  webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-
-async function create(clock: Clock): Promise<Pair> {
+/** A new authority, for the key ring to seal. */
+export async function createAuthority(clock: Clock): Promise<readonly KeyDraft[]> {
   const keys = await newKeys();
   const now = clock.wallMs();
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialNumber(),
-    name: `CN=Sallyport ${randomBytes(4).toString('hex')}`,
-    notBefore: new Date(now - backdateMs),
-    notAfter: new Date(now + limits.authorityLifetimeMs),
-    keys,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, 0, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-    ],
+  const certificate = await writeAuthority(`Sallyport ${randomBytes(4).toString('hex')}`, keys, {
+    notBeforeMs: now - backdateMs,
+    notAfterMs: now + limits.authorityLifetimeMs,
   });
-  return { certificate, keys };
+  return [draftOf(certificate, keys.privateKey)];
 }
 
-/** One file holds key and certificate, so that no crash leaves one without the other. */
-async function store(file: string, text: string, mode: number): Promise<void> {
-  const temporary = `${file}.new`;
-  const handle = await open(temporary, 'w', mode);
-  try {
-    await handle.chmod(mode);
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(temporary, file);
-}
+const draftOf = (certificate: string, key: KeyObject): KeyDraft => ({
+  algorithm: 'ecdsa-p256',
+  label: '',
+  public: certificate.trimEnd(),
+  pkcs8: key.export({ type: 'pkcs8', format: 'der' }),
+});
 
-function unusable(file: string, why: string, cause?: unknown): SallyportError {
+function unusable(where: string, why: string, cause?: unknown): SallyportError {
   return new SallyportError(
     'StateUnavailable',
-    `${file} is not a usable certificate authority: ${why}. Restore it from a backup, or remove it to make a new one that agents must then trust`,
+    `${where} is not a usable certificate authority: ${why}. Restore it from a backup, or make a new one that agents must then trust: sallyport keys rotate authority --now`,
     { cause },
   );
 }
 
+type Read = Readonly<{ certificate: X509Certificate; privateKey: KeyObject }>;
+
+/** Key and certificate belong together, and are those of an authority that has not ended. */
+function checked(where: string, certificateText: string, toPrivateKey: () => KeyObject, clock: Clock): Read {
+  const { certificate, privateKey } = read(where, certificateText, toPrivateKey);
+  if (!certificate.checkPrivateKey(privateKey))
+    throw unusable(where, 'its key does not belong to its certificate');
+  if (!certificate.ca) throw unusable(where, 'its certificate is not one of an authority');
+  if (certificate.validToDate.getTime() <= clock.wallMs())
+    throw unusable(where, `it ended at ${certificate.validToDate.toISOString()}`);
+  return { certificate, privateKey };
+}
+
+function read(where: string, certificateText: string, toPrivateKey: () => KeyObject): Read {
+  try {
+    const certificate = new X509Certificate(certificateText);
+    const { asymmetricKeyDetails } = certificate.publicKey;
+    if (asymmetricKeyDetails?.namedCurve !== namedCurve) throw new TypeError('its key is not on P-256');
+    return { certificate, privateKey: toPrivateKey() };
+  } catch (cause) {
+    throw unusable(where, 'its key or certificate cannot be read', cause);
+  }
+}
+
+const checkedOfRing = ({ entry, privateKey }: OpenKey, ring: KeyRing, clock: Clock): Read =>
+  checked(`key authority version ${entry.version} in ${ring.file}`, entry.public, () => privateKey, clock);
+
 const block = (text: string, label: string): string | undefined =>
   new RegExp(`-----BEGIN ${label}-----[\\s\\S]+?-----END ${label}-----`).exec(text)?.[0];
 
-async function load(file: string, text: string, clock: Clock): Promise<Pair> {
+/** `authority.pem` of the time before keys were sealed: one private key and one certificate, checked. */
+export async function plainAuthority(file: string, text: string, clock: Clock): Promise<KeyDraft> {
   const keyText = block(text, 'PRIVATE KEY');
   const certificateText = block(text, 'CERTIFICATE');
   if (keyText === undefined || certificateText === undefined)
     throw unusable(file, 'it does not hold one private key and one certificate in PEM');
-  const pair = await read(keyText, certificateText).catch((cause: unknown) => {
-    throw unusable(file, 'its key or certificate cannot be read', cause);
-  });
-  const probe = randomBytes(32);
-  const signature = await webcrypto.subtle.sign(algorithm, pair.keys.privateKey, probe);
-  if (!(await webcrypto.subtle.verify(algorithm, pair.keys.publicKey, signature, probe)))
-    throw unusable(file, 'its key does not belong to its certificate');
-  const constraints = pair.certificate.getExtension(x509.BasicConstraintsExtension);
-  if (constraints?.ca !== true) throw unusable(file, 'its certificate is not one of an authority');
-  if (pair.certificate.notAfter.getTime() <= clock.wallMs())
-    throw unusable(file, `it ended at ${pair.certificate.notAfter.toISOString()}`);
-  return pair;
+  const { certificate, privateKey } = checked(file, certificateText, () => createPrivateKey(keyText), clock);
+  return draftOf(certificate.toString(), privateKey);
 }
 
-async function read(keyText: string, certificateText: string): Promise<Pair> {
-  const certificate = new x509.X509Certificate(certificateText);
-  const privateKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    x509.PemConverter.decodeFirst(keyText),
-    algorithm,
-    true,
-    ['sign'],
+/** What agents trust now: who signs, who will, and who signed leaves that may still be shown. */
+function trusted(entries: readonly KeyEntry[], nowMs: number): string {
+  const own = entries.filter(
+    ({ name, state, revoked, since_ms: sinceMs }) =>
+      name === 'authority' &&
+      (state !== 'retired' || (!revoked && nowMs - sinceMs < limits.certificateLifetimeMs)),
   );
-  const publicKey = await webcrypto.subtle.importKey('spki', certificate.publicKey.rawData, algorithm, true, [
-    'verify',
-  ]);
-  return { certificate, keys: { privateKey, publicKey } };
+  return own.map(({ public: pem }) => `${pem.trim()}\n`).join('');
 }
 
-/** Undefined where the file is not there; any other failure is an error, never a reason to make a new authority. */
-async function existing(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (thrown) {
-    if (thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT') return undefined;
-    throw unusable(file, 'it cannot be read', thrown);
-  }
-}
+export type LiveAuthority = Authority &
+  Readonly<{
+    /** Goes by the key ring as it is now: after a rotation, and when one ends. */
+    refresh(): Promise<void>;
+  }>;
 
-async function openPair(dir: string, clock: Clock): Promise<Pair> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  const file = join(dir, 'authority.pem');
-  const text = await existing(file);
-  const pair = text === undefined ? await create(clock) : await load(file, text, clock);
-  if (text === undefined)
-    await store(file, `${await keyPem(pair.keys.privateKey)}\n${pair.certificate.toString('pem')}\n`, 0o600);
-  return pair;
-}
-
-/** Opens the authority kept in `dir`, or makes it at the first start. */
-export async function openAuthority(dir: string, clock: Clock): Promise<Authority> {
-  const { certificate, keys } = await openPair(dir, clock);
-  const caPem = `${certificate.toString('pem')}\n`;
+/** The authority of the key ring, made at the first start. */
+export async function openAuthority(ring: KeyRing, clock: Clock): Promise<LiveAuthority> {
+  await ring.ensure('authority', () => createAuthority(clock));
+  const active = (): Signing => {
+    const open = ring.open('authority').find(({ entry }) => entry.state === 'active');
+    if (open === undefined) throw unusable(ring.file, 'none is active');
+    const { certificate, privateKey } = checkedOfRing(open, ring, clock);
+    const { raw, publicKey, validToDate } = certificate;
+    return {
+      version: open.entry.version,
+      pem: certificate.toString(),
+      issuer: { certificate: raw, publicKey, privateKey },
+      notAfterMs: validToDate.getTime(),
+    };
+  };
+  let signing = active();
   // One key for every leaf: making one costs more than signing, and all of them live in the same process.
   const leaf = await newKeys();
-  const privateKeyPem = await keyPem(leaf.privateKey);
-  const keyIdentifier = await x509.AuthorityKeyIdentifierExtension.create(keys.publicKey);
+  const privateKeyPem = leaf.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   const cache = new LRUCache<string, Minted>({ max: limits.certificateCacheMax });
   const pending = new Map<string, Promise<Minted>>();
   const waiting: (() => void)[] = [];
   let running = 0;
 
   const sign = async (host: string): Promise<Minted> => {
+    const { issuer, pem } = signing;
     const now = clock.wallMs();
-    const notAfterMs = Math.min(now + limits.certificateLifetimeMs, certificate.notAfter.getTime());
-    const leafCertificate = await x509.X509CertificateGenerator.create({
-      serialNumber: serialNumber(),
-      // The name is in the subject alternative name; a common name longer than 64 is not allowed (RFC 5280, A.1).
-      subject: [{ CN: [host.slice(0, 64)] }],
-      issuer: certificate.subject,
-      notBefore: new Date(now - backdateMs),
-      notAfter: new Date(notAfterMs),
-      signingKey: keys.privateKey,
-      publicKey: leaf.publicKey,
-      signingAlgorithm: algorithm,
-      extensions: [
-        new x509.BasicConstraintsExtension(false, undefined, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-        new x509.SubjectAlternativeNameExtension([{ type: isIP(host) === 0 ? 'dns' : 'ip', value: host }]),
-        keyIdentifier,
-      ],
+    const notAfterMs = Math.min(now + limits.certificateLifetimeMs, signing.notAfterMs);
+    const certificate = await writeLeaf(host, leaf.publicKey, issuer, {
+      notBeforeMs: now - backdateMs,
+      notAfterMs,
     });
-    return { certificatePem: `${leafCertificate.toString('pem')}\n${caPem}`, privateKeyPem, notAfterMs };
+    return { certificatePem: `${certificate}${pem}`, privateKeyPem, notAfterMs };
   };
 
   const turn = async (host: string): Promise<void> => {
@@ -191,8 +160,10 @@ export async function openAuthority(dir: string, clock: Clock): Promise<Authorit
   const mintNew = async (host: string): Promise<Minted> => {
     await turn(host);
     try {
+      const by = signing;
       const minted = await sign(host);
-      cache.set(host, minted);
+      // One that the authority before signed is given this once.
+      if (by === signing) cache.set(host, minted);
       return minted;
     } finally {
       pass();
@@ -200,14 +171,26 @@ export async function openAuthority(dir: string, clock: Clock): Promise<Authorit
   };
 
   return {
-    caPem,
+    get caPem() {
+      return trusted(ring.list(), clock.wallMs());
+    },
+    epoch: () => signing.version,
+    refresh: async () => {
+      const next = active();
+      if (next.version === signing.version) return;
+      signing = next;
+      cache.clear();
+      pending.clear();
+    },
     mint: (host) => {
       const known = cache.get(host);
       if (known !== undefined && known.notAfterMs - clock.wallMs() > limits.certificateRenewBeforeMs)
         return Promise.resolve(known);
       const already = pending.get(host);
       if (already !== undefined) return already;
-      const minting = mintNew(host).finally(() => pending.delete(host));
+      const minting = mintNew(host).finally(() => {
+        if (pending.get(host) === minting) pending.delete(host);
+      });
       pending.set(host, minting);
       return minting;
     },

@@ -10,6 +10,8 @@ import type { EnvoyPaths } from './paths.ts';
 
 export const clusterName = {
   authz: 'authz',
+  /** Leases are asked for here, over HTTP/1.1. */
+  lease: 'lease',
   sds: 'sds',
   /** To the inner listener, for connections whose requests are read. */
   inner: 'inner',
@@ -52,15 +54,27 @@ const single = (name: string, endpoint: JsonObject): JsonObject => ({
   endpoints: [{ lb_endpoints: [{ endpoint }] }],
 });
 
-/** A gRPC service of the sidecar on its Unix socket. */
-const sidecar = (name: string, path: string): JsonObject => ({
+/**
+ * A connection over which no lease was asked for so long is closed: once every lease that was granted over it has
+ * ended, and the access log was to be told of each of its calls (`ext-authz/lease-proof.ts`).
+ */
+export const leaseIdleMs = ({ leases }: Settings): number =>
+  2 * leases.life_ms + limits.ledgerInterimMs + 2 * limits.leaseTimerSlackMs;
+
+/** A service of the sidecar on its Unix socket. */
+const sidecar = (name: string, path: string, protocol: JsonObject, idleMs?: number): JsonObject => ({
   name,
   type: 'STATIC',
   connect_timeout: '1s',
   circuit_breakers: breakers,
-  typed_extension_protocol_options: httpOptions({ explicit_http_config: { http2_protocol_options: {} } }),
+  typed_extension_protocol_options: httpOptions({
+    explicit_http_config: protocol,
+    ...(idleMs === undefined ? {} : { common_http_protocol_options: { idle_timeout: duration(idleMs) } }),
+  }),
   load_assignment: single(name, { address: { pipe: { path } } }),
 });
+const http2: JsonObject = { http2_protocol_options: {} };
+const http1: JsonObject = { http_protocol_options: {} };
 
 /**
  * How Envoy notices that the sidecar is gone: it asks the sidecar's health socket about the endpoints of the
@@ -128,7 +142,8 @@ const pinned = (name: string, connectTimeoutMs: number, fields: JsonObject): Jso
 
 export function clusters(settings: Settings, paths: EnvoyPaths): JsonObject[] {
   const timeoutMs = settings.upstream.connect_timeout_ms;
-  const http2 = { max_concurrent_streams: 100 };
+  const upstreamHttp2 = { max_concurrent_streams: 100 };
+  const upstreamHttp1 = { enable_trailers: true };
   const tls = extension(
     'envoy.transport_sockets.tls',
     'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
@@ -142,21 +157,28 @@ export function clusters(settings: Settings, paths: EnvoyPaths): JsonObject[] {
   // SNI and the name to be proved follow the request's authority, whatever the address.
   const named = { auto_sni: true, auto_san_validation: true };
   return [
-    sidecar(clusterName.authz, paths.authzSocket),
-    sidecar(clusterName.sds, paths.sdsSocket),
+    sidecar(clusterName.authz, paths.authzSocket, http2),
+    ...(settings.leases.enabled
+      ? [sidecar(clusterName.lease, paths.leaseSocket, http1, leaseIdleMs(settings))]
+      : []),
+    sidecar(clusterName.sds, paths.sdsSocket, http2),
     internal(clusterName.inner, internalListener.inner),
     internalUnread(clusterName.innerOpaque, internalListener.inner, paths.healthSocket),
     internalUnread(clusterName.innerTunnel, internalListener.raw, paths.healthSocket),
-    pinned(clusterName.pinnedPlain, timeoutMs, {}),
+    pinned(clusterName.pinnedPlain, timeoutMs, {
+      typed_extension_protocol_options: httpOptions({
+        explicit_http_config: { http_protocol_options: upstreamHttp1 },
+      }),
+    }),
     pinned(clusterName.pinnedPlainH2, timeoutMs, {
       typed_extension_protocol_options: httpOptions({
-        explicit_http_config: { http2_protocol_options: http2 },
+        explicit_http_config: { http2_protocol_options: upstreamHttp2 },
       }),
     }),
     pinned(clusterName.pinnedTls, timeoutMs, {
       typed_extension_protocol_options: httpOptions({
         upstream_http_protocol_options: named,
-        auto_config: { http2_protocol_options: http2 },
+        auto_config: { http2_protocol_options: upstreamHttp2, http_protocol_options: upstreamHttp1 },
       }),
       transport_socket: tls,
     }),
@@ -164,7 +186,7 @@ export function clusters(settings: Settings, paths: EnvoyPaths): JsonObject[] {
     pinned(clusterName.pinnedTlsH1, timeoutMs, {
       typed_extension_protocol_options: httpOptions({
         upstream_http_protocol_options: named,
-        explicit_http_config: { http_protocol_options: {} },
+        explicit_http_config: { http_protocol_options: upstreamHttp1 },
       }),
       transport_socket: tls,
     }),

@@ -55,7 +55,10 @@ function interceptedAddresses(policy: CompiledPolicy): string[] {
 
 export function envoyConfig(input: ConfigInput): EnvoyConfig {
   const { settings, policy, paths } = input;
-  const tables = routeTables(policy, input.ownAuthorities);
+  const tables = routeTables(policy, input.ownAuthorities, {
+    upgradedMs: settings.proxy.tunnel_duration_ms_max,
+    leases: settings.leases.enabled,
+  });
   const addresses = interceptedAddresses(policy);
   const byName = new Map(tables.map((table) => [table['name'], table]));
   const options = (routes: ListenerOptions['routes']): ListenerOptions => ({

@@ -2,8 +2,9 @@
 import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Checker } from '../ext-authz/checker.ts';
+import type { KnownAgent } from '../ext-authz/known-agent.ts';
+import type { OnRefusal } from '../ext-authz/refusal.ts';
 import type { Clock } from '../filters/common/time.ts';
-import type { Deny } from '../filters/decision.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
 
 export interface DataPlane {
@@ -16,6 +17,8 @@ export interface DataPlane {
   apply(policy: CompiledPolicy): Promise<void>;
   /** For `/health`. `pid` of the data plane's process. */
   health(): Promise<Readonly<{ healthy: boolean; detail: string; pid: number }>>;
+  /** Ends every open connection, within `limits.lockdownEndsMsMax`; new ones are taken again after that. */
+  endConnections(): Promise<void>;
   /** Ends every connection and process; resolves when nothing is left, at most `limits.stopTimeoutMs`. */
   stop(): Promise<void>;
 }
@@ -27,8 +30,11 @@ export type PlaneDeps = Readonly<{
   checker: Checker;
   authority: Authority;
   log: Logger;
-  /** Told of each denial that the checker never saw (malformed, overloaded), for journal and metrics. Must not throw. */
-  onRefusal?: (deny: Deny) => void;
+  identify: KnownAgent;
+  onRefusal?: OnRefusal;
+  ledger?: PlaneLedger;
+  /** Told of the ports that agents connect to, before the first check can come. */
+  onPorts?: (ports: readonly number[]) => void;
   clock: Clock;
   stateDir: string;
   runDir: string;
@@ -38,10 +44,24 @@ export type PlaneDeps = Readonly<{
   upstreamCaFile: string;
 }>;
 
+/** What a data plane tells the ledger, which reads its access log. */
+export type PlaneLedger = Readonly<{
+  /** From now on the process of this name writes the log, and the one before has ended. */
+  began(epoch: string): void;
+  /** It writes no more. */
+  ended(epoch: string): void;
+  /** The answer with this decision did not reach the data plane: no line will tell of it. */
+  notSent(decision: string): void;
+  /** False where the file has lines that are not read yet: it must not be deleted. */
+  hasRead(file: string): boolean;
+}>;
+
 /** Mints leaf certificates for inspected names (`envoy/authority.ts`). */
 export type Authority = Readonly<{
-  /** PEM of the authority's own certificate: what agents trust. */
-  caPem: string;
+  /** PEM of what agents trust: the authority's own certificate, and during a rotation the other one's too. */
+  readonly caPem: string;
+  /** Another number once another key signs: leaves of the time before are to be replaced. */
+  epoch(): number;
   /** Certificate chain and key for a canonical host; cached, bounded, renewed before its end. */
   mint(host: string): Promise<Minted>;
   /** Certificates in the cache. */

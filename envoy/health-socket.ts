@@ -1,6 +1,6 @@
 /** Answers Envoy's question whether the sidecar lives. When it no longer does, Envoy ends the open tunnels. */
-import { createServer } from 'node:http';
 import { bindSocket, removeSocket, type SocketListen } from '../ext-authz/listen.ts';
+import { createServer } from '../filters/common/node-http.ts';
 
 export async function serveHealth(listen: SocketListen): Promise<() => Promise<void>> {
   const server = createServer((_request, response) => {

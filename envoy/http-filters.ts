@@ -1,15 +1,14 @@
 /** The HTTP connection manager and its filters, the same in every chain but for where requests come from. */
 import { limits } from '../config/limits.ts';
-import { httpAccessLog } from './access-log.ts';
+import { accessLogOptions, httpAccessLog } from './access-log.ts';
 import { clusterName } from './clusters.ts';
 import { duration, extension, type JsonObject } from './json.ts';
+import { leaseFilter } from './lease-filter.ts';
 import { localReplies } from './local-replies.ts';
 import type { EnvoyPaths } from './paths.ts';
 
 export const filterName = {
   extAuthz: 'envoy.filters.http.ext_authz',
-  mcp: 'envoy.filters.http.mcp',
-  noBody: 'sallyport.no_body',
   noTrailers: 'sallyport.no_trailers',
 } as const;
 
@@ -31,47 +30,48 @@ export const authzService: JsonObject = {
   timeout: duration(limits.checkTimeoutMs),
 };
 
-const extAuthz = extension(filterName.extAuthz, 'envoy.extensions.filters.http.ext_authz.v3.ExtAuthz', {
-  transport_api_version: 'V3',
-  failure_mode_allow: false,
-  status_on_error: { code: 'ServiceUnavailable' },
-  include_tls_session: true,
-  grpc_service: authzService,
-  metadata_context_namespaces: [filterName.mcp],
-  // `pack_as_bytes` is honoured here only, not per route; routes that need no body switch this off.
-  with_request_body: {
-    max_request_bytes: limits.inspectedBodyBytesMax,
-    allow_partial_message: false,
-    pack_as_bytes: true,
-  },
-});
+const extAuthz = (leases: boolean): JsonObject =>
+  extension(filterName.extAuthz, 'envoy.extensions.filters.http.ext_authz.v3.ExtAuthz', {
+    transport_api_version: 'V3',
+    failure_mode_allow: false,
+    status_on_error: { code: 'ServiceUnavailable' },
+    include_tls_session: true,
+    grpc_service: authzService,
+    // A lease has written the pin already; nothing else can. Without one the request is checked.
+    ...(leases
+      ? {
+          filter_enabled_metadata: {
+            filter: filterName.extAuthz,
+            path: [{ key: 'dst' }],
+            value: { present_match: true },
+            invert: true,
+          },
+        }
+      : {}),
+    // `pack_as_bytes` is honoured here only, not per route; routes that need no body switch this off.
+    with_request_body: {
+      max_request_bytes: limits.inspectedBodyBytesMax,
+      allow_partial_message: false,
+      pack_as_bytes: true,
+    },
+  });
 
-/** Strict: one message, no repeated key (the last would win), whole. Enabled by the routes of MCP rules only. */
-const mcp: JsonObject = {
-  ...extension(filterName.mcp, 'envoy.extensions.filters.http.mcp.v3.Mcp', {
-    traffic_mode: 'REJECT_NO_MCP',
-    request_storage_mode: 'DYNAMIC_METADATA',
-    reject_duplicate_keys: true,
-    max_request_body_size: limits.inspectedBodyBytesMax,
-  }),
-  disabled: true,
-};
+/** Framing has no place in trailers (RFC 9110, section 6.5.1), nor what only we say. */
+const notInTrailers = 'x-sallyport-.*|connection|content-length|host|transfer-encoding';
 
-/** Refuses a body longer than one byte, the least it can be told. Enabled by the routes of MCP that carry no message. */
-const noBody: JsonObject = {
-  ...extension(filterName.noBody, 'envoy.extensions.filters.http.buffer.v3.Buffer', { max_request_bytes: 1 }),
-  disabled: true,
-};
-
-/** Trailers are shown to no check, and no approval covers them. Enabled by the routes whose body is read. */
-const noTrailers: JsonObject = {
-  ...extension(filterName.noTrailers, 'envoy.extensions.filters.http.header_mutation.v3.HeaderMutation', {
+/** Trailers of a request are shown to no check, and no approval covers them: none passes. Those of an answer do. */
+const noTrailers = extension(
+  filterName.noTrailers,
+  'envoy.extensions.filters.http.header_mutation.v3.HeaderMutation',
+  {
     mutations: {
       request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: '.*' } } } }],
+      response_trailers_mutations: [
+        { remove_on_match: { key_matcher: { safe_regex: { regex: notInTrailers } } } },
+      ],
     },
-  }),
-  disabled: true,
-};
+  },
+);
 
 const shared = (key: string, format: string): JsonObject => ({
   object_key: key,
@@ -134,9 +134,20 @@ const innerHeaders = [
   set('x-sallyport-agent', fromState(stateKey.agent)),
 ];
 
+/**
+ * Which class a request is of, for the lease filter's quickest look. No part of a leased request holds a space, so
+ * the parts stay apart. Of a credential no more than the first letters: where one is, the filter looks closer. None
+ * at all is an empty part and then the method's first letters, which an empty credential is not.
+ */
+const leaseClass = set(
+  'x-sallyport-class',
+  '%CONNECTION_ID% %REQ(PROXY-AUTHORIZATION):2% %REQ(PROXY-AUTHORIZATION?:METHOD):2% %REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)%',
+);
+
 export function connectionManager(options: {
   name: string;
   inside: boolean;
+  leases: boolean;
   paths: EnvoyPaths;
   routeConfig: JsonObject;
 }): JsonObject {
@@ -165,7 +176,7 @@ export function connectionManager(options: {
         idle_timeout: duration(limits.streamIdleTimeoutMs),
       },
       // Python's urllib opens its tunnels with `CONNECT … HTTP/1.0`.
-      http_protocol_options: { accept_http_10: true },
+      http_protocol_options: { accept_http_10: true, enable_trailers: true },
       http2_protocol_options: {
         allow_connect: true,
         max_concurrent_streams: limits.requestHeadersMax,
@@ -178,16 +189,21 @@ export function connectionManager(options: {
         extension(
           'sallyport.headers',
           'envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation',
-          { mutations: options.inside ? innerHeaders : outerHeaders },
+          {
+            mutations: [
+              ...(options.inside ? innerHeaders : outerHeaders),
+              ...(options.leases ? [leaseClass] : []),
+            ],
+          },
         ),
       ],
+      access_log_options: accessLogOptions,
       access_log: httpAccessLog(options.paths.accessLog, options.name),
       local_reply_config: localReplies,
       http_filters: [
         noTrailers,
-        noBody,
-        mcp,
-        extAuthz,
+        ...(options.leases ? [leaseFilter] : []),
+        extAuthz(options.leases),
         ...(options.inside ? [] : [connectState]),
         extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router', {
           suppress_envoy_headers: true,

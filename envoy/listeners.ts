@@ -9,7 +9,7 @@
  */
 import { limits } from '../config/limits.ts';
 import type { Settings } from '../config/settings.ts';
-import { tcpAccessLog } from './access-log.ts';
+import { accessLogOptions, tcpAccessLog } from './access-log.ts';
 import { clusterName, internalListener } from './clusters.ts';
 import { authorityHost } from './globs.ts';
 import { authzService, connectionManager, stateKey } from './http-filters.ts';
@@ -135,6 +135,7 @@ function tunnelTo(stage: string, options: ListenerOptions, fields: JsonObject): 
       stat_prefix: stage,
       cluster: clusterName.pinnedPlain,
       max_downstream_connection_duration: duration(options.settings.proxy.tunnel_duration_ms_max),
+      access_log_options: accessLogOptions,
       access_log: tcpAccessLog(options.paths.accessLog, stage),
       ...fields,
     },
@@ -166,6 +167,17 @@ const opaqueCheck = extension(
   },
 );
 
+/** With two ports neither takes all of `proxy.connections_max`, which holds for both together (bootstrap). */
+const portShare = ({ settings }: ListenerOptions): JsonObject =>
+  extension(
+    'envoy.filters.network.connection_limit',
+    'envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit',
+    {
+      stat_prefix: 'port_share',
+      max_connections: Math.ceil(settings.proxy.connections_max * (1 - 1 / limits.connectionPartsMin)),
+    },
+  );
+
 function explicit(
   name: string,
   port: number,
@@ -186,9 +198,11 @@ function explicit(
               transport_socket_connect_timeout: duration(limits.requestHeadersTimeoutMs),
             }),
         filters: [
+          ...(options.tlsPort === undefined ? [] : [portShare(options)]),
           connectionManager({
             name,
             inside: false,
+            leases: options.settings.leases.enabled,
             paths: options.paths,
             routeConfig: options.routes(routeTable.explicit),
           }),
@@ -203,6 +217,7 @@ export function listeners(options: ListenerOptions): JsonObject[] {
     connectionManager({
       name: table,
       inside: true,
+      leases: options.settings.leases.enabled,
       paths: options.paths,
       routeConfig: options.routes(table),
     });

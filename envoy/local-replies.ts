@@ -11,7 +11,6 @@ const replies: readonly (readonly [expression: string, code: ErrorCode])[] = [
   ["response.code_details == 'request_payload_too_large'", 'RequestTooLarge'],
   ["response.code == 413 && response.code_details != 'ext_authz_denied'", 'RequestTooLarge'],
   ["response.code == 431 && response.code_details != 'ext_authz_denied'", 'HeadersTooLarge'],
-  ["response.code_details.startsWith('mcp')", 'McpInvalid'],
   ["response.code_details == 'direct_response' || response.code_details == 'route_not_found'", 'NotFound'],
   ["response.code_details == 'overload' || response.code_details.startsWith('overload')", 'Overloaded'],
   ["response.code_details == 'upgrade_failed'", 'ProtocolNotAllowed'],
@@ -23,6 +22,9 @@ const replies: readonly (readonly [expression: string, code: ErrorCode])[] = [
     "response.code_details.startsWith('upstream') || response.code_details.startsWith('no_healthy_upstream')",
     'UpstreamUnreachable',
   ],
+  // `OPTIONS *`, or a URL whose query follows its host.
+  ["response.code_details == 'absolute_path_rejected'", 'RequestMalformed'],
+  ["response.code == 501 && response.code_details.startsWith('http1.')", 'RequestMalformed'],
   ["response.code == 400 && response.code_details != 'ext_authz_denied'", 'RequestMalformed'],
 ];
 
@@ -30,7 +32,7 @@ const wholeSeconds = (retryAfterMs: number): string => String(Math.max(1, Math.c
 
 function mapper(expression: string, code: ErrorCode): JsonObject {
   const entry: ErrorEntry = errors[code];
-  const headers: Record<string, string> = { 'cache-control': 'no-store' };
+  const headers: Record<string, string> = { 'cache-control': 'no-store', 'x-sallyport-error': code };
   if (entry.retryAfterMs !== undefined) headers['retry-after'] = wholeSeconds(entry.retryAfterMs);
   return {
     filter: {

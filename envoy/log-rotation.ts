@@ -1,8 +1,8 @@
-/** Keeps Envoy's files bounded: a full one is put aside and Envoy opens a new one; no line is lost. */
+/** Keeps a data plane's log files bounded: a full one is put aside and a new one opened; no line is lost. */
 import { rename, rm, stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
+import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import type { AdminClient } from './admin-client.ts';
 
 async function sizeOf(file: string): Promise<number> {
   try {
@@ -13,34 +13,45 @@ async function sizeOf(file: string): Promise<number> {
   }
 }
 
-/** `access.jsonl` → `access.jsonl.1` → … → deleted. Returns whether anything moved. */
-export async function rotate(
-  files: readonly string[],
-  admin: AdminClient,
-  bytesMax: number = limits.envoyLogFileBytesMax,
-): Promise<boolean> {
+export type Rotation = Readonly<{
+  /** Makes whoever writes begin the file anew. */
+  reopen(): Promise<void>;
+  /** False where the file must stay: what is in it is not read yet. */
+  mayForget?: ((file: string) => boolean) | undefined;
+  /** Lowered by tests only. */
+  bytesMax?: number;
+}>;
+
+/** `access.jsonl` → `access.jsonl.1` → … → deleted. Returns whether anything moved. Throws Overloaded where one must stay. */
+export async function rotate(files: readonly string[], rotation: Rotation): Promise<boolean> {
+  const { reopen, mayForget = () => true, bytesMax = limits.envoyLogFileBytesMax } = rotation;
   let moved = false;
   for (const file of files) {
     if ((await sizeOf(file)) <= bytesMax) continue;
-    await rm(`${file}.${limits.envoyLogFilesMax - 1}`, { force: true });
+    const oldest = `${file}.${limits.envoyLogFilesMax - 1}`;
+    // Until the ledger has read it the log grows; a full disk ends that by refusing everything.
+    if (!mayForget(oldest)) throw new SallyportError('Overloaded', `${oldest} is not read yet`);
+    await rm(oldest, { force: true });
     for (let number = limits.envoyLogFilesMax - 2; number >= 0; number--) {
       const from = number === 0 ? file : `${file}.${number}`;
       if ((await sizeOf(from)) > 0) await rename(from, `${file}.${number + 1}`);
     }
     moved = true;
   }
-  if (moved) await admin.reopenLogs();
+  if (moved) await reopen();
   return moved;
 }
 
 /** Looks every `limits.envoyLogLookMs`; returns what ends it. */
-export function keepBounded(files: readonly string[], admin: AdminClient, log: Logger): () => void {
+export function keepBounded(files: readonly string[], rotation: Rotation, log: Logger): () => void {
   let busy = false;
   const timer = setInterval(() => {
     if (busy) return;
     busy = true;
-    rotate(files, admin)
-      .catch((thrown: unknown) => log.error({ err: thrown }, 'the logs of Envoy could not be put aside'))
+    rotate(files, rotation)
+      .catch((thrown: unknown) =>
+        log.error({ err: thrown }, 'the logs of the data plane could not be put aside'),
+      )
       .finally(() => {
         busy = false;
       });

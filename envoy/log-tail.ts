@@ -1,116 +1,206 @@
 /**
  * Reads a growing file of lines from where it stopped, through rotation, truncation and restarts of either
- * side. The place is kept by inode and offset in a small file; after a crash some lines are given again,
- * never fewer, so what is done with a line must bear a repeat.
+ * side. The place is the caller's to keep: together with what the lines came to, so that one crash leaves both
+ * or neither. After a crash the lines behind the kept place are given again, never fewer.
  */
-import { closeSync, fstatSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { limits } from '../config/limits.ts';
 
-type Place = Readonly<{ inode: number; offset: number }>;
+/** `before`: what stands right before the offset, to know the file again. */
+export type Place = Readonly<{ inode: string; offset: number; before: string }>;
+
+/** Where a line begins. */
+export type LinePlace = Readonly<{ inode: string; offset: number }>;
+
+/**
+ * Lines that nobody will read: the file was cut or written anew (`truncated`), or is gone with what follows it
+ * unknown (`gone`). What is there now is read from its beginning.
+ */
+export type Loss = 'truncated' | 'gone';
 
 export type LogTail = Readonly<{
-  /** Gives every whole line since the last call, oldest first, at most `limits.logTailBytesMax`. Returns whether more is waiting. */
-  read(onLine: (line: string) => void): boolean;
+  /**
+   * Gives whole lines, oldest first. A listener that throws is given the same line again by the next reading.
+   * @param mayGoOn asked after each chunk; `more` is the answer where it said no.
+   * @returns `end` where everything was read that was there when the reading began.
+   */
+  read(onLine: (line: string, at: LinePlace) => void, mayGoOn: () => boolean): 'end' | 'more';
+  /** Undefined before the first reading found a file. */
+  place(): Place | undefined;
+  /** True where this line will be given by a reading: its file is there, and it is not behind the place. */
+  isAhead(at: LinePlace): boolean;
+  /** False where lines of this file are not read yet. */
+  hasRead(file: string): boolean;
+  close(): void;
 }>;
+
+type Opened = { readonly fd: number; readonly inode: string; offset: number; before: Buffer };
+
+const beforeBytes = 32;
+const lineFeed = 10;
 
 const isMissing = (thrown: unknown): boolean =>
   thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT';
 
-function readPlace(file: string): Place | undefined {
+function orMissing<T>(action: () => T): T | undefined {
   try {
-    const found: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    if (typeof found !== 'object' || found === null || !('inode' in found) || !('offset' in found))
-      return undefined;
-    const { inode, offset } = found;
-    return Number.isSafeInteger(inode) && Number.isSafeInteger(offset)
-      ? { inode: Number(inode), offset: Number(offset) }
-      : undefined;
-  } catch (thrown) {
-    // Unreadable is as if it were not there: every line is given again.
-    if (isMissing(thrown) || thrown instanceof SyntaxError) return undefined;
-    throw thrown;
-  }
-}
-
-function openOr(file: string): number | undefined {
-  try {
-    return openSync(file, 'r');
+    return action();
   } catch (thrown) {
     if (isMissing(thrown)) return undefined;
     throw thrown;
   }
 }
 
-/**
- * @param file the file that is written to; `file.1`, `file.2` … are older ones.
- * @param contains only lines with this text are given; the others are passed over as bytes.
- */
-export function tailLog(file: string, placeFile: string, contains: string): LogTail {
-  let place = readPlace(placeFile);
-  let saved = place;
+const inodeOf = (file: string): string | undefined =>
+  orMissing(() => statSync(file, { bigint: true }).ino.toString());
 
-  const save = (): void => {
-    if (place === undefined || (saved?.inode === place.inode && saved.offset === place.offset)) return;
-    writeFileSync(`${placeFile}.new`, JSON.stringify(place), { mode: 0o600 });
-    renameSync(`${placeFile}.new`, placeFile);
-    saved = place;
+function openAt(file: string, offset: number, before: Buffer): Opened | undefined {
+  const fd = orMissing(() => openSync(file, 'r'));
+  if (fd === undefined) return undefined;
+  return { fd, inode: fstatSync(fd, { bigint: true }).ino.toString(), offset, before };
+}
+
+/** @param file the file that is written to; `file.1`, `file.2` … are older ones. */
+export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Loss) => void): LogTail {
+  const names = Array.from({ length: limits.envoyLogFilesMax }, (_, number) =>
+    number === 0 ? file : `${file}.${number}`,
+  );
+  const chunk = Buffer.allocUnsafe(limits.ledgerReadBytesMax);
+  let current: Opened | undefined;
+  let start = from;
+
+  /** The file of the kept place, else the oldest there is. */
+  const openFirst = (): Opened | undefined => {
+    const inodes = names.map(inodeOf);
+    if (start !== undefined) {
+      const { inode, offset, before } = start;
+      const name = names[inodes.indexOf(inode)];
+      const opened = name === undefined ? undefined : openAt(name, offset, Buffer.from(before, 'latin1'));
+      if (opened !== undefined) return opened;
+      if (inodes.every((found) => found === undefined)) return undefined;
+      onLoss('gone');
+      start = undefined;
+    }
+    const oldest = names[inodes.findLastIndex((found) => found !== undefined)];
+    return oldest === undefined ? undefined : openAt(oldest, 0, Buffer.alloc(0));
   };
 
-  /** Whole lines of one file from the place on. `isLive`: the last, unfinished line is left for later. */
-  const readFile = (
-    handle: number,
-    from: Place,
-    isLive: boolean,
-    budget: number,
-    onLine: (line: string) => void,
-  ): number => {
-    const { size } = fstatSync(handle);
-    // Truncated: what was there is gone, what is there now is new.
-    let offset = from.offset > size ? 0 : from.offset;
-    const wanted = Math.min(size - offset, budget);
-    const bytes = Buffer.allocUnsafe(wanted);
-    const got = wanted === 0 ? 0 : readSync(handle, bytes, 0, wanted, offset);
-    const chunk = bytes.subarray(0, got);
-    let end = chunk.lastIndexOf(10) + 1;
-    // A line longer than a whole reading, or the torn end of a file that nobody writes to any more.
-    if (end === 0 && (got === budget || (!isLive && offset + got === size))) end = got;
-    for (let at = chunk.indexOf(contains); at !== -1 && at < end; ) {
-      const start = chunk.lastIndexOf(10, at) + 1;
-      const stop = chunk.indexOf(10, at);
-      const lineEnd = stop === -1 ? end : stop;
-      onLine(chunk.toString('utf8', start, lineEnd));
-      at = chunk.indexOf(contains, lineEnd);
+  /** Cut, or another file under the same number: what is there now is new. */
+  const isAnother = (opened: Opened, size: number): boolean => {
+    if (size < opened.offset) return true;
+    const { before } = opened;
+    if (before.length === 0) return false;
+    const found = Buffer.alloc(before.length);
+    const got = readSync(opened.fd, found, 0, before.length, opened.offset - before.length);
+    return got !== before.length || !found.equals(before);
+  };
+
+  const advance = (opened: Opened, bytes: Buffer): void => {
+    opened.offset += bytes.length;
+    opened.before = Buffer.from(bytes.subarray(Math.max(0, bytes.length - beforeBytes)));
+  };
+
+  /** Whole lines of one chunk. `isOver`: nobody writes to this file any more, so that what is left of it is a line too. */
+  const give = (
+    opened: Opened,
+    got: number,
+    isOver: boolean,
+    onLine: (line: string, at: LinePlace) => void,
+  ) => {
+    let from = 0;
+    const { inode, offset } = opened;
+    try {
+      while (from < got) {
+        let stop = chunk.indexOf(lineFeed, from);
+        if (stop === -1 || stop >= got) {
+          // A line longer than the chunk is none of ours, and is given in pieces that no decoder takes.
+          if (!(isOver || (from === 0 && got === chunk.length))) break;
+          stop = got;
+        }
+        if (stop > from) onLine(chunk.toString('utf8', from, stop), { inode, offset: offset + from });
+        from = Math.min(got, stop + 1);
+      }
+    } finally {
+      if (from > 0) advance(opened, chunk.subarray(0, from));
     }
-    offset += end;
-    place = { inode: from.inode, offset };
-    return got;
+    return from;
+  };
+
+  /** The file that follows this one; undefined where this is the one that is written to. */
+  const successor = (opened: Opened): string | undefined => {
+    const inodes = names.map(inodeOf);
+    const at = inodes.indexOf(opened.inode);
+    if (at === 0) return undefined;
+    // Put aside, and not begun anew yet: Envoy still writes to it.
+    if (inodes[0] === undefined) return undefined;
+    return names[at === -1 ? inodes.findLastIndex((found) => found !== undefined) : at - 1];
+  };
+
+  const next = (opened: Opened, name: string): void => {
+    const following = openAt(name, 0, Buffer.alloc(0));
+    if (following === undefined) return;
+    closeSync(opened.fd);
+    current = following;
+  };
+
+  /** True where this file has nothing more for now. */
+  const readCurrent = (
+    opened: Opened,
+    isOver: boolean,
+    onLine: (line: string, at: LinePlace) => void,
+    mayGoOn: () => boolean,
+  ): boolean => {
+    const { size } = fstatSync(opened.fd);
+    if (size === opened.offset) return true;
+    if (isAnother(opened, size)) {
+      onLoss('truncated');
+      opened.offset = 0;
+      opened.before = Buffer.alloc(0);
+    }
+    while (opened.offset < size) {
+      const got = readSync(opened.fd, chunk, 0, Math.min(chunk.length, size - opened.offset), opened.offset);
+      if (got === 0) break;
+      if (give(opened, got, isOver && opened.offset + got >= size, onLine) === 0) break;
+      if (!mayGoOn()) return false;
+    }
+    return true;
   };
 
   return {
-    read: (onLine) => {
-      const opened: { handle: number; inode: number }[] = [];
-      try {
-        for (let number = 0; number < limits.envoyLogFilesMax; number += 1) {
-          const handle = openOr(number === 0 ? file : `${file}.${number}`);
-          if (handle !== undefined) opened.push({ handle, inode: fstatSync(handle).ino });
-        }
-        const known = opened.findIndex(({ inode }) => inode === place?.inode);
-        const first = known === -1 ? opened.length - 1 : known;
-        let budget: number = limits.logTailBytesMax;
-        for (let index = first; index >= 0 && budget > 0; index -= 1) {
-          const one = opened[index];
-          if (one === undefined) break;
-          const from =
-            place !== undefined && place.inode === one.inode ? place : { inode: one.inode, offset: 0 };
-          budget -= readFile(one.handle, from, index === 0, budget, onLine);
-          const { size } = fstatSync(one.handle);
-          if (index > 0 && (place?.offset ?? 0) < size) break;
-        }
-        save();
-        return budget <= 0;
-      } finally {
-        for (const { handle } of opened) closeSync(handle);
+    read: (onLine, mayGoOn) => {
+      current ??= openFirst();
+      while (current !== undefined) {
+        const opened: Opened = current;
+        // Looked for before the reading: once there is a successor, this file is complete.
+        const name = successor(opened);
+        if (!readCurrent(opened, name !== undefined, onLine, mayGoOn)) return 'more';
+        if (name === undefined) return 'end';
+        next(opened, name);
       }
+      return 'end';
+    },
+    place: () =>
+      current === undefined
+        ? start
+        : { inode: current.inode, offset: current.offset, before: current.before.toString('latin1') },
+    isAhead: ({ inode, offset }) => {
+      const inodes = names.map(inodeOf);
+      const at = inodes.indexOf(inode);
+      const place = current ?? start;
+      if (place === undefined) return at !== -1;
+      return inode === place.inode ? offset >= place.offset : at !== -1 && at < inodes.indexOf(place.inode);
+    },
+    hasRead: (name) => {
+      const inode = inodeOf(name);
+      if (inode === undefined) return true;
+      const inodes = names.map(inodeOf);
+      const at = inodes.indexOf(inode);
+      const reading = current === undefined ? -1 : inodes.indexOf(current.inode);
+      return reading !== -1 && at > reading;
+    },
+    close: () => {
+      if (current !== undefined) closeSync(current.fd);
+      current = undefined;
     },
   };
 }

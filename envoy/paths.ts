@@ -15,6 +15,7 @@ export type EnvoyPaths = Readonly<{
   state: string;
   adminSocket: string;
   authzSocket: string;
+  leaseSocket: string;
   sdsSocket: string;
   healthSocket: string;
   /** Below the state directory: it outlives the run directory. */
@@ -38,6 +39,7 @@ export function envoyPaths(runDir: string, stateDir: string, upstreamCaFile: str
     // Envoy makes this one itself, so its directory is Envoy's.
     adminSocket: join(dir, 'a', 'admin.sock'),
     authzSocket: join(dir, 'authz.sock'),
+    leaseSocket: join(dir, 'lease.sock'),
     sdsSocket: join(dir, 'sds.sock'),
     healthSocket: join(dir, 'health.sock'),
     logDir,

@@ -2,13 +2,15 @@
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../config/errors.ts';
+import type { Checker } from '../ext-authz/checker.ts';
 import { serveGrpc } from '../ext-authz/grpc-server.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
 import { type AdminClient, adminClient } from './admin-client.ts';
 import { findEnvoy } from './binary.ts';
 import { bootstrap } from './bootstrap.ts';
+import { leaseIdleMs } from './clusters.ts';
 import { type ConfigInput, type EnvoyConfig, envoyConfig } from './config.ts';
-import type { DataPlane, PlaneDeps } from './data-plane.ts';
+import type { DataPlane, PlaneDeps, PlaneLedger } from './data-plane.ts';
 import { confirmed, deliver, deliveries, digestOf, isCurrent, makeDirectories, putFile } from './delivery.ts';
 import { authorityHost } from './globs.ts';
 import { serveHealth } from './health-socket.ts';
@@ -37,6 +39,7 @@ export async function startEnvoyPlane(deps: PlaneDeps): Promise<DataPlane> {
   const ground = await prepare(deps);
   const adopted = await adoptable({ ...ground, clock: deps.clock }, deps.log);
   const ports = adopted ?? (await choosePorts(deps));
+  deps.onPorts?.([ports.port, ports.tlsPort].filter((port) => port !== undefined));
   const served = await serveEnvoy(ground, deps.policy);
   try {
     return await run(ground, served, ports, adopted);
@@ -93,6 +96,15 @@ async function choosePorts({ settings, log }: PlaneDeps): Promise<Ports> {
   return { port, tlsPort };
 }
 
+/** Of an answer that did not reach Envoy no line of the access log tells. */
+const tellingOf = (checker: Checker, ledger: PlaneLedger | undefined): Checker => ({
+  ...checker,
+  settle: (decision, outcome) => {
+    checker.settle(decision, outcome);
+    if (outcome === 'NotSent') ledger?.notSent(decision.id);
+  },
+});
+
 type Served = Readonly<{
   secrets: SecretServer;
   policy(): CompiledPolicy;
@@ -114,13 +126,23 @@ async function serveEnvoy(ground: Ground, first: CompiledPolicy): Promise<Served
   };
   try {
     const checks = await serveGrpc({
-      checker,
+      checker: tellingOf(checker, deps.ledger),
       log,
       clock,
       ...(ground.deps.onRefusal === undefined ? {} : { onRefusal: ground.deps.onRefusal }),
       listen: { socketPath: paths.authzSocket, ...owned },
     });
     stops.push(checks.stop);
+    const { lessor } = checker;
+    if (settings.leases.enabled && lessor !== undefined) {
+      const { serveLeases } = await import('../ext-authz/lease-server.ts');
+      lessor.proof.readLogBy(() => ground.admin.logState(paths.accessLog));
+      const leases = await serveLeases({
+        ...{ lessor, log, clock, idleMs: leaseIdleMs(settings) },
+        listen: { socketPath: paths.leaseSocket, ...owned },
+      });
+      stops.push(leases.stop);
+    }
     const secrets = await serveSecrets({
       socketPath: paths.sdsSocket,
       owner: user,
@@ -213,6 +235,7 @@ async function run(
     ...ports,
     admin,
     clock,
+    ledger: deps.ledger,
   };
   const supervisor = await supervise(options, adopted, log);
   try {
@@ -221,7 +244,10 @@ async function run(
     await supervisor.stop();
     throw thrown;
   }
-  const unbind = keepBounded([paths.accessLog, paths.processLog], admin, log);
+  const mayForget = (file: string): boolean =>
+    !file.startsWith(paths.accessLog) || deps.ledger?.hasRead(file) !== false;
+  const logs = [paths.accessLog, paths.processLog];
+  const unbind = keepBounded(logs, { reopen: admin.reopenLogs, mayForget }, log);
   log.info(
     { pid: supervisor.running()?.pid, adopted: supervisor.adopted, ...ports },
     'Envoy carries the traffic',
@@ -257,6 +283,7 @@ async function run(
       return applied;
     },
     health: () => healthOf(supervisor, admin),
+    endConnections: supervisor.replace,
     stop: async () => {
       unbind();
       await supervisor.stop();

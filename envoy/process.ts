@@ -12,6 +12,7 @@ import { limits } from '../config/limits.ts';
 import { startTicksOf } from '../filters/common/start-ticks.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { AdminClient } from './admin-client.ts';
+import type { PlaneLedger } from './data-plane.ts';
 import { putFile } from './delivery.ts';
 import type { EnvoyPaths } from './paths.ts';
 import { pause } from './pause.ts';
@@ -21,6 +22,8 @@ import type { ProcessUser } from './user.ts';
 export type Running = Readonly<{
   pid: number;
   startTicks: string;
+  /** Names it in every line of the access log; empty where it is not known. */
+  epoch: string;
   /** Of everything that only a start can change. */
   key: string;
   port: number;
@@ -42,10 +45,15 @@ export async function recorded(paths: EnvoyPaths): Promise<Running | undefined> 
     throw thrown;
   }
   const read = (key: string): unknown => (value instanceof Object ? Reflect.get(value, key) : undefined);
-  const [pid, startTicks, key, port, tlsPort] = ['pid', 'startTicks', 'key', 'port', 'tlsPort'].map(read);
+  const [pid, startTicks, key, port] = ['pid', 'startTicks', 'key', 'port'].map(read);
+  const [tlsPort, epoch] = ['tlsPort', 'epoch'].map(read);
   if (typeof pid !== 'number' || typeof startTicks !== 'string' || typeof key !== 'string') return undefined;
   if (typeof port !== 'number') return undefined;
-  return { pid, startTicks, key, port, tlsPort: typeof tlsPort === 'number' ? tlsPort : undefined };
+  return {
+    ...{ pid, startTicks, key, port },
+    tlsPort: typeof tlsPort === 'number' ? tlsPort : undefined,
+    epoch: typeof epoch === 'string' ? epoch : '',
+  };
 }
 
 const record = (paths: EnvoyPaths, running: Running): Promise<void> =>
@@ -62,19 +70,23 @@ const signal = (pid: number, name: NodeJS.Signals): void => {
   }
 };
 
-/** Ends it: asked first, then killed. */
-export async function end(running: Running, clock: Clock): Promise<void> {
+/** Ends it: asked first, then killed. Asked, Envoy ends every connection at once and writes the last line of each. */
+export async function end(
+  running: Running,
+  clock: Clock,
+  killAfterMs: number = limits.stopTimeoutMs / 4,
+): Promise<void> {
   const goneWithin = async (ms: number): Promise<boolean> => {
     const until = clock.monotonicMs() + ms;
     while (isAlive(running)) {
       if (clock.monotonicMs() > until) return false;
-      await pause(20);
+      await pause(10);
     }
     return true;
   };
   if (!isAlive(running)) return;
   signal(running.pid, 'SIGTERM');
-  if (await goneWithin(limits.stopTimeoutMs / 4)) return;
+  if (await goneWithin(killAfterMs)) return;
   signal(running.pid, 'SIGKILL');
   if (!(await goneWithin(limits.stopTimeoutMs / 4)))
     throw new SallyportError('Internal', `Envoy, process ${running.pid}, does not end`);
@@ -111,6 +123,7 @@ export type StartOptions = Readonly<{
   tlsPort: number | undefined;
   admin: AdminClient;
   clock: Clock;
+  ledger: PlaneLedger | undefined;
 }>;
 
 const drainSeconds = Math.ceil(limits.checkTimeoutMs / 1_000) + 30;
@@ -127,7 +140,7 @@ const args = (options: StartOptions): string[] => [
   'immediate',
   '--disable-hot-restart',
   '--file-flush-interval-msec',
-  '200',
+  String(limits.ledgerFlushMs),
   '--log-path',
   options.paths.processLog,
   '--log-level',
@@ -146,12 +159,15 @@ export async function start(options: StartOptions, exited: () => void): Promise<
   const setpriv = user === undefined ? undefined : await setprivFor(user);
   const [command, before] =
     setpriv !== undefined && user !== undefined ? [setpriv, [...tight(user), binary]] : [binary, []];
+  const epoch = randomBytes(6).toString('hex');
+  // Before it can ask for anything: each decision is of the process that it is given to.
+  options.ledger?.began(epoch);
   const child = spawn(command, [...before, ...args(options)], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', output.fd, output.fd],
     // Nothing of the sidecar's environment, where secrets may be.
-    env: { SALLYPORT_EPOCH: randomBytes(6).toString('hex') },
+    env: { SALLYPORT_EPOCH: epoch },
     ...(setpriv === undefined && user !== undefined ? user : {}),
   });
   let failure: Error | undefined;
@@ -159,18 +175,29 @@ export async function start(options: StartOptions, exited: () => void): Promise<
   child.once('error', (error) => {
     failure = error;
     ended = true;
+    options.ledger?.ended(epoch);
   });
   child.once('exit', () => {
     ended = true;
+    options.ledger?.ended(epoch);
     exited();
   });
   child.unref();
   await output.close();
+  const { pid } = child;
+  const startTicks = pid === undefined ? undefined : startTicksOf(pid);
+  const { key, port, tlsPort } = options;
+  // Written down before it serves: a sidecar that is killed meanwhile leaves a process that the next one finds.
+  const running =
+    pid === undefined || startTicks === undefined
+      ? undefined
+      : { pid, startTicks, epoch, key, port, tlsPort };
+  if (running !== undefined) await record(paths, running);
 
   const until = clock.monotonicMs() + limits.envoyReadyMs;
   while (!(await options.admin.ready())) {
     if (ended || clock.monotonicMs() > until) {
-      if (!ended && child.pid !== undefined) signal(child.pid, 'SIGKILL');
+      if (!ended && pid !== undefined) signal(pid, 'SIGKILL');
       throw new SallyportError(
         'ServiceUnavailable',
         `Envoy ${ended ? 'ended' : `was not ready within ${limits.envoyReadyMs} ms`}: ${await lastWords(paths, startLog)}`,
@@ -179,12 +206,8 @@ export async function start(options: StartOptions, exited: () => void): Promise<
     }
     await pause(10);
   }
-  const { pid } = child;
-  const startTicks = pid === undefined ? undefined : startTicksOf(pid);
-  if (pid === undefined || startTicks === undefined)
+  if (running === undefined)
     throw new SallyportError('ServiceUnavailable', 'Envoy ended right after its start');
-  const running = { pid, startTicks, key: options.key, port: options.port, tlsPort: options.tlsPort };
-  await record(paths, running);
   return running;
 }
 

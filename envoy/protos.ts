@@ -1,8 +1,10 @@
 /** The discovery service's messages, from the protos that @grpc/grpc-js-xds ships. Loaded once, no generated code. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { type AnyDefinition, loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import { SallyportError } from '../config/errors.ts';
-import { protoRoots } from '../ext-authz/protos.ts';
 
 /** What Envoy sends on a delta stream; fields of the proto that are read here. */
 export type DeltaRequest = Readonly<{
@@ -32,6 +34,17 @@ export type SecretProtos = Readonly<{
   /** A TLS certificate as the bytes of a Secret. */
   tlsSecret(name: string, certificatePem: string, privateKeyPem: string): Uint8Array;
 }>;
+
+/** Where `deps/` of @grpc/grpc-js-xds is; the package's code itself is never loaded. */
+export function protoRoots(): string[] {
+  let dir = dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds'));
+  while (!existsSync(join(dir, 'deps', 'envoy-api'))) {
+    const parent = dirname(dir);
+    if (parent === dir) throw new Error('@grpc/grpc-js-xds is installed without its deps/ folder of protos');
+    dir = parent;
+  }
+  return ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((part) => join(dir, 'deps', part));
+}
 
 let loaded: SecretProtos | undefined;
 

@@ -5,7 +5,6 @@
  */
 
 import { limits } from '../config/limits.ts';
-import { methodsWithoutMessage } from '../filters/content/mcp.ts';
 import type { CompiledPolicy, Needs } from '../filters/policy/compiled.ts';
 import { clusterName } from './clusters.ts';
 import {
@@ -18,13 +17,14 @@ import {
 } from './globs.ts';
 import { filterName } from './http-filters.ts';
 import { any, duration, type JsonObject, literal } from './json.ts';
+import { leased, leaseFilterName } from './lease-filter.ts';
 
 export const routeTable = { explicit: 'explicit', mitm: 'mitm', plain: 'plain' } as const;
 
 type Stage = 'connect' | 'absolute' | 'base' | 'mitm' | 'plain';
 
-/** What the data plane reads of a request before the check. */
-type Reads = Readonly<{ body: boolean; mcp: boolean; noBody?: boolean }>;
+/** What the check is sent of a request. The sidecar reads the MCP message, from the body. */
+type Reads = Readonly<{ body: boolean; mcp: boolean; upgrade?: boolean }>;
 
 /** Where requests of one kind go. */
 type Lane = Readonly<{
@@ -33,6 +33,15 @@ type Lane = Readonly<{
   context: Readonly<Record<string, string>>;
   /** Rewrites of a base-URL route. */
   action: JsonObject;
+}> &
+  Common;
+
+/** What the settings say of every route. */
+export type Common = Readonly<{
+  /** How long what follows an upgrade may last. */
+  upgradedMs: number;
+  /** Whether requests may be leased. */
+  leases: boolean;
 }>;
 
 /** Headers that the agent, Envoy or the sidecar adds on the way and no destination may see. */
@@ -41,6 +50,7 @@ export const removedUpstream = [
   'proxy-connection',
   'x-sallyport-source',
   'x-sallyport-connection',
+  'x-sallyport-class',
   'x-sallyport-connect',
   'x-sallyport-agent',
   'x-forwarded-proto',
@@ -48,22 +58,26 @@ export const removedUpstream = [
   'x-envoy-internal',
 ];
 
+/** Of a destination's answer: what only the proxy may say to its client. What is added of it comes after. */
+const removedDownstream = ['x-sallyport-error', 'x-sallyport-hold', 'proxy-authenticate'];
+
 const matcher = (name: string, fields: JsonObject): JsonObject => ({ name, ...fields });
 const regex = (expression: string): JsonObject => ({ safe_regex: { regex: expression } });
 const onAuthority = (expression: string): JsonObject =>
   matcher(':authority', { string_match: regex(expression) });
+const onMethods = (methods: readonly string[]): JsonObject =>
+  matcher(':method', { string_match: regex(methods.map(literal).join('|')) });
+const isUpgrade = matcher('upgrade', { string_match: { exact: 'websocket', ignore_case: true } });
 /** RFC 6455, section 4.1: the handshake is a GET. Extended CONNECT (RFC 8441) is one too by the time it is routed. */
-const isUpgrade = [
-  matcher('upgrade', { string_match: { exact: 'websocket', ignore_case: true } }),
-  matcher(':method', { string_match: { exact: 'GET' } }),
-];
+const isHandshake = matcher(':method', { string_match: { exact: 'GET' } });
 const isGrpc = matcher('content-type', { string_match: { prefix: 'application/grpc' } });
 
-const carriesNoMessage = matcher(':method', { string_match: regex(methodsWithoutMessage.join('|')) });
-
-const enabled = any('envoy.config.route.v3.FilterConfig', { config: {} });
-
-function perFilter(stage: Stage, reads: Reads, context: Readonly<Record<string, string>>): JsonObject {
+function perFilter(
+  stage: Stage,
+  reads: Reads,
+  context: Readonly<Record<string, string>>,
+  leases: boolean,
+): JsonObject {
   return {
     [filterName.extAuthz]: any('envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute', {
       check_settings: {
@@ -76,10 +90,14 @@ function perFilter(stage: Stage, reads: Reads, context: Readonly<Record<string, 
         disable_request_body_buffering: !reads.body,
       },
     }),
-    // All are disabled in the chain; naming them here enables them.
-    ...(reads.body ? { [filterName.noTrailers]: enabled } : {}),
-    ...(reads.mcp ? { [filterName.mcp]: enabled } : {}),
-    ...(reads.noBody === true ? { [filterName.noBody]: enabled } : {}),
+    // Only a CONNECT: state that is shared with upstream keeps each request's connection apart, and open.
+    ...(stage === 'connect'
+      ? {}
+      : { 'sallyport.state': any('envoy.config.route.v3.FilterConfig', { disabled: true }) }),
+    // What is read is checked each time; so is an upgrade, which is one long request.
+    ...(leases && stage !== 'connect' && !reads.body && reads.upgrade !== true
+      ? { [leaseFilterName]: leased({ stage, ...context }) }
+      : {}),
   };
 }
 
@@ -89,7 +107,12 @@ function requestRoutes(
   headers: readonly JsonObject[],
   reads: Reads,
 ): JsonObject[] {
-  const route = (cluster: string, extra: readonly JsonObject[], what: Reads): JsonObject => {
+  const route = (
+    cluster: string,
+    extra: readonly JsonObject[],
+    what: Reads,
+    action: JsonObject = {},
+  ): JsonObject => {
     const all = [...headers, ...extra];
     return {
       match: { ...path, ...(all.length > 0 ? { headers: all } : {}) },
@@ -98,37 +121,54 @@ function requestRoutes(
         timeout: '0s',
         idle_timeout: duration(limits.streamIdleTimeoutMs),
         ...lane.action,
+        ...action,
       },
-      typed_per_filter_config: perFilter(lane.stage, what, lane.context),
+      typed_per_filter_config: perFilter(lane.stage, what, lane.context, lane.leases),
     };
   };
   // ext_authz never waits for the body of an upgrade: what follows it is no request body.
-  const upgrade = { body: false, mcp: false };
+  const upgrade = (cluster: string): JsonObject =>
+    route(
+      cluster,
+      // Envoy upgrades other methods as well: where their bodies are read they stay with those that are.
+      reads.body ? [isUpgrade, isHandshake] : [isUpgrade],
+      { body: false, mcp: false, upgrade: true },
+      { max_stream_duration: { max_stream_duration: duration(lane.upgradedMs) } },
+    );
   return lane.scheme === 'https'
-    ? [
-        ...(reads.mcp ? [] : [route(clusterName.pinnedTlsH1, isUpgrade, upgrade)]),
-        route(clusterName.pinnedTls, [], reads),
-      ]
+    ? [...(reads.mcp ? [] : [upgrade(clusterName.pinnedTlsH1)]), route(clusterName.pinnedTls, [], reads)]
     : [
-        ...(reads.mcp ? [] : [route(clusterName.pinnedPlain, isUpgrade, upgrade)]),
+        ...(reads.mcp ? [] : [upgrade(clusterName.pinnedPlain)]),
         // In the clear nothing tells that an upstream speaks HTTP/2, except that gRPC cannot do without.
         ...(reads.mcp ? [] : [route(clusterName.pinnedPlainH2, [isGrpc], reads)]),
         route(clusterName.pinnedPlain, [], reads),
       ];
 }
 
-function mcpRoutes(
+const mcpRoutes = (lane: Lane, paths: readonly string[], headers: readonly JsonObject[]): JsonObject[] =>
+  paths.length === 0 ? [] : requestRoutes(lane, regex(paths.join('|')), headers, { body: true, mcp: true });
+
+/** Of which requests to a host the body is read: of none, of all, or of those with these methods. */
+type BodyNeed = 'none' | 'every' | readonly string[];
+
+function bodyNeedOf(needs: readonly Needs[]): BodyNeed {
+  const reading = needs.filter((need) => need.body);
+  if (reading.length === 0) return 'none';
+  if (reading.some((need) => need.bodyMethods === undefined)) return 'every';
+  return unique(reading.flatMap((need) => need.bodyMethods ?? [])).sort();
+}
+
+function plainRoutes(
   lane: Lane,
-  paths: readonly string[],
+  path: JsonObject,
   headers: readonly JsonObject[],
-  body: boolean,
+  need: BodyNeed,
 ): JsonObject[] {
-  if (paths.length === 0) return [];
-  const path = regex(paths.join('|'));
-  return [
-    ...requestRoutes(lane, path, [...headers, carriesNoMessage], { body, mcp: false, noBody: true }),
-    ...requestRoutes(lane, path, headers, { body, mcp: true }),
-  ];
+  const read = (body: boolean, extra: readonly JsonObject[] = []): JsonObject[] =>
+    requestRoutes(lane, path, [...headers, ...extra], { body, mcp: false });
+  if (need === 'none') return read(false);
+  if (need === 'every') return read(true);
+  return [...read(true, [onMethods(need)]), ...read(false)];
 }
 
 const everyPath: JsonObject = { prefix: '/' };
@@ -159,13 +199,13 @@ function indexNeeds(needs: readonly Needs[]): NeedsIndex {
 }
 
 /** Exact hosts of which the same is asked, patterns included, share one set of routes. */
-type HostClass = { hosts: string[]; body: boolean; paths: readonly string[] };
+type HostClass = { hosts: string[]; body: BodyNeed; paths: readonly string[] };
 
 function hostClasses(needs: NeedsIndex): HostClass[] {
   const classes = new Map<string, HostClass>();
   for (const host of needs.exact.keys()) {
     const mine = needs.of(host);
-    const body = mine.some((need) => need.body);
+    const body = bodyNeedOf(mine);
     const paths = unique(mine.flatMap((need) => need.mcpPaths)).sort();
     const key = JSON.stringify([body, paths]);
     const known = classes.get(key);
@@ -177,8 +217,11 @@ function hostClasses(needs: NeedsIndex): HostClass[] {
 
 /** Routes of every other host: patterns are matched on the authority. */
 function patternRoutes(lane: Lane, patterns: readonly Needs[]): JsonObject[] {
-  const withBody = unique(patterns.filter((need) => need.body).map((need) => need.host));
-  const bodyHost = withBody.length > 0 ? [onAuthority(authorityExpression(withBody))] : undefined;
+  // Read of every method, or of a few: patterns that want the same share their routes, the wider need first.
+  const byMethods = Map.groupBy(
+    patterns.filter((need) => need.body),
+    (need) => JSON.stringify(need.bodyMethods ?? []),
+  );
   const byPaths = new Map<string, { paths: string[]; hosts: string[] }>();
   for (const need of patterns) {
     if (need.mcpPaths.length === 0) continue;
@@ -189,13 +232,15 @@ function patternRoutes(lane: Lane, patterns: readonly Needs[]): JsonObject[] {
   }
   const routes: JsonObject[] = [];
   for (const { paths, hosts } of byPaths.values()) {
-    const host = onAuthority(authorityExpression(unique(hosts)));
-    if (bodyHost !== undefined) routes.push(...mcpRoutes(lane, paths, [host, ...bodyHost], true));
-    routes.push(...mcpRoutes(lane, paths, [host], false));
+    routes.push(...mcpRoutes(lane, paths, [onAuthority(authorityExpression(unique(hosts)))]));
   }
-  if (bodyHost !== undefined)
-    routes.push(...requestRoutes(lane, everyPath, bodyHost, { body: true, mcp: false }));
-  routes.push(...requestRoutes(lane, everyPath, [], { body: false, mcp: false }));
+  for (const [, needs] of [...byMethods].sort(([a], [b]) => a.length - b.length)) {
+    const host = onAuthority(authorityExpression(unique(needs.map((need) => need.host))));
+    const need = bodyNeedOf(needs);
+    const methods = need === 'every' || need === 'none' ? [] : [onMethods(need)];
+    routes.push(...requestRoutes(lane, everyPath, [host, ...methods], { body: true, mcp: false }));
+  }
+  routes.push(...plainRoutes(lane, everyPath, [], 'none'));
   return routes;
 }
 
@@ -213,7 +258,7 @@ function connectRoutes(): JsonObject[] {
       idle_timeout: duration(limits.streamIdleTimeoutMs),
       upgrade_configs: [{ upgrade_type: 'CONNECT', connect_config: {} }],
     },
-    typed_per_filter_config: perFilter('connect', { body: false, mcp: false }, {}),
+    typed_per_filter_config: perFilter('connect', { body: false, mcp: false }, {}, false),
   });
   return [
     connect({ dynamic_metadata: isMode('tunnel') }, clusterName.innerTunnel),
@@ -222,7 +267,7 @@ function connectRoutes(): JsonObject[] {
   ];
 }
 
-function baseRoutes(policy: CompiledPolicy, needs: NeedsIndex): JsonObject[] {
+function baseRoutes(policy: CompiledPolicy, needs: NeedsIndex, common: Common): JsonObject[] {
   const routes: JsonObject[] = [];
   for (const [prefix, upstream] of policy.routes) {
     const base = upstream.basePath.replace(/\/+$/, '');
@@ -232,6 +277,7 @@ function baseRoutes(policy: CompiledPolicy, needs: NeedsIndex): JsonObject[] {
       stage: 'base',
       scheme: upstream.scheme,
       context: { prefix, upstream: `${upstream.scheme}://${authority}${base}` },
+      ...common,
       action: {
         host_rewrite_literal: authority,
         // The check computes the same path (`ext-authz/base-route.ts`).
@@ -245,13 +291,12 @@ function baseRoutes(policy: CompiledPolicy, needs: NeedsIndex): JsonObject[] {
       },
     };
     const mine = needs.of(upstream.host);
-    const body = mine.some((need) => need.body);
     const paths = unique(mine.flatMap((need) => need.mcpPaths))
       .flatMap((glob) => restExpressions(glob, base))
       .map((rest) => `${literal(prefix)}${rest}`);
     routes.push(
-      ...mcpRoutes(lane, paths, [], body),
-      ...requestRoutes(lane, { path_separated_prefix: prefix }, [], { body, mcp: false }),
+      ...mcpRoutes(lane, paths, []),
+      ...plainRoutes(lane, { path_separated_prefix: prefix }, [], bodyNeedOf(mine)),
     );
   }
   return routes;
@@ -273,10 +318,15 @@ const ownHost = (
   policy: CompiledPolicy,
   needs: NeedsIndex,
   ownAuthorities: readonly string[],
+  common: Common,
 ): JsonObject => ({
   name: 'own',
   domains: ownAuthorities,
-  routes: [...baseRoutes(policy, needs), nothingHere({ connect_matcher: {} }), nothingHere(everyPath)],
+  routes: [
+    ...baseRoutes(policy, needs, common),
+    nothingHere({ connect_matcher: {} }),
+    nothingHere(everyPath),
+  ],
 });
 
 function virtualHosts(
@@ -289,11 +339,7 @@ function virtualHosts(
     ...classes.map(({ hosts, body, paths }, index) => ({
       name: `class-${index}`,
       domains: hosts.map(authorityHost).flatMap((host) => [host, `${host}:*`]),
-      routes: [
-        ...before,
-        ...mcpRoutes(lane, paths, [], body),
-        ...requestRoutes(lane, everyPath, [], { body, mcp: false }),
-      ],
+      routes: [...before, ...mcpRoutes(lane, paths, []), ...plainRoutes(lane, everyPath, [], body)],
     })),
     { name: 'every', domains: ['*'], routes: [...before, ...patternRoutes(lane, needs.patterns)] },
   ];
@@ -302,18 +348,35 @@ function virtualHosts(
 const table = (name: string, hosts: readonly JsonObject[]): JsonObject => ({
   name,
   request_headers_to_remove: removedUpstream,
+  response_headers_to_remove: removedDownstream,
+  // Of a leased request too: nothing but its metadata says by which decision it went.
+  response_headers_to_add: [
+    {
+      header: { key: 'x-sallyport-decision', value: `%DYNAMIC_METADATA(${filterName.extAuthz}:decision)%` },
+      append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+    },
+  ],
   virtual_hosts: hosts,
 });
 
-const lane = (stage: Stage, scheme: 'http' | 'https'): Lane => ({ stage, scheme, context: {}, action: {} });
-
 /** @param ownAuthorities `host:port` of the proxy's own listeners, as a client may write them. */
-export function routeTables(policy: CompiledPolicy, ownAuthorities: readonly string[]): JsonObject[] {
+export function routeTables(
+  policy: CompiledPolicy,
+  ownAuthorities: readonly string[],
+  common: Common,
+): JsonObject[] {
   const needs = indexNeeds(policy.needs);
   const classes = hostClasses(needs);
+  const lane = (stage: Stage, scheme: 'http' | 'https'): Lane => ({
+    stage,
+    scheme,
+    context: {},
+    action: {},
+    ...common,
+  });
   return [
     table(routeTable.explicit, [
-      ownHost(policy, needs, ownAuthorities),
+      ownHost(policy, needs, ownAuthorities, common),
       ...virtualHosts(lane('absolute', 'http'), needs, classes, connectRoutes()),
     ]),
     table(routeTable.mitm, virtualHosts(lane('mitm', 'https'), needs, classes, [])),

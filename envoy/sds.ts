@@ -17,7 +17,7 @@ import { type DeltaRequest, type DeltaResponse, secretProtos, secretType } from 
 export type SecretServer = Readonly<{
   /** Withdraws every certificate whose name may no longer be inspected. */
   recheck(): void;
-  /** Sends certificates anew that end soon. Called by a timer; a test calls it itself. */
+  /** Sends certificates anew that end soon, or that an authority before this one signed. A timer calls it. */
   renew(): Promise<void>;
   /** Names that Envoy holds a certificate for. */
   size(): number;
@@ -26,7 +26,7 @@ export type SecretServer = Readonly<{
 
 type Stream = ServerDuplexStream<DeltaRequest, DeltaResponse>;
 /** A name as Envoy asked for it, with the stream that it asked on. */
-type Held = { stream: Stream; notAfterMs: number };
+type Held = { stream: Stream; notAfterMs: number; epoch: number };
 
 const nameMax = 253;
 
@@ -81,6 +81,7 @@ export async function serveSecrets(options: {
       send(stream, [], [name]);
       return;
     }
+    const epoch = authority.epoch();
     const minted = await authority.mint(host);
     // The stream may have ended, or the policy changed, while the certificate was made.
     if (!streams.has(stream)) return;
@@ -89,11 +90,11 @@ export async function serveSecrets(options: {
       return;
     }
     held.delete(name);
-    held.set(name, { stream, notAfterMs: minted.notAfterMs });
+    held.set(name, { stream, notAfterMs: minted.notAfterMs, epoch });
     const value = protos.tlsSecret(name, minted.certificatePem, minted.privateKeyPem);
     send(
       stream,
-      [{ name, version: String(minted.notAfterMs), resource: { type_url: secretType, value } }],
+      [{ name, version: `${epoch}.${minted.notAfterMs}`, resource: { type_url: secretType, value } }],
       [],
     );
     const [oldest] = held.keys();
@@ -133,7 +134,8 @@ export async function serveSecrets(options: {
   const renew = async (): Promise<void> => {
     const before = clock.wallMs() + limits.certificateRenewBeforeMs;
     for (const [name, holder] of [...held])
-      if (holder.notAfterMs <= before) await giveOrRefuse(holder.stream, name);
+      if (holder.notAfterMs <= before || holder.epoch !== authority.epoch())
+        await giveOrRefuse(holder.stream, name);
   };
 
   const refuse = (stream: ServerDuplexStream<unknown, unknown> | undefined): void => {

@@ -9,6 +9,8 @@ export type Supervisor = Readonly<{
   adopted: boolean;
   /** Undefined while none runs. */
   running(): Running | undefined;
+  /** Ends the process, and with it every connection, at once; another is started. Resolves once it is gone. */
+  replace(): Promise<void>;
   stop(): Promise<void>;
 }>;
 
@@ -37,11 +39,15 @@ export async function supervise(
   let running: Running | undefined;
   let stopping = false;
   let restarting: Promise<void> | undefined;
+  let replaced: Running | undefined;
 
   const ended = (): void => {
+    if (running === undefined) return;
+    if (running === replaced) log.info('Envoy was ended, and every connection with it; it is started again');
+    else if (!stopping) log.error('Envoy ended; it is started again');
+    options.ledger?.ended(running.epoch);
     running = undefined;
     if (stopping || restarting !== undefined) return;
-    log.error('Envoy ended; it is started again');
     restarting = again().finally(() => {
       restarting = undefined;
     });
@@ -62,6 +68,7 @@ export async function supervise(
     }
   };
 
+  if (adopted !== undefined) options.ledger?.began(adopted.epoch);
   running = adopted ?? (await start(options, ended));
   // No exit event comes from a process that another sidecar started.
   const watch = setInterval(() => {
@@ -78,11 +85,22 @@ export async function supervise(
   return {
     adopted: adopted !== undefined,
     running: () => running,
+    replace: async () => {
+      await restarting;
+      const last = running;
+      if (last === undefined || stopping) return;
+      replaced = last;
+      await end(last, options.clock, limits.lockdownKillMs);
+      if (running === last) ended();
+    },
     stop: async () => {
       stopping = true;
       clearInterval(watch);
       const last = running;
-      if (last !== undefined) await end(last, options.clock);
+      if (last !== undefined) {
+        await end(last, options.clock);
+        options.ledger?.ended(last.epoch);
+      }
       await restarting;
       if (running !== undefined && running !== last) await end(running, options.clock);
       await forget(options.paths);

@@ -1,6 +1,5 @@
 /** Requests of the OpenID AuthZEN Authorization API 1.0 (sections 5 to 7), and the one way from there to a `Call`. */
 import { z } from 'zod';
-import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { Call, McpCall } from '../filters/facts.ts';
 import { readHeaders } from './headers.ts';
@@ -12,7 +11,7 @@ const mcp = z.object({ method: z.string().min(1).max(128), tool: z.string().max(
 
 /** Members that are not known are left alone, as the specification asks. */
 const subject = z.object({
-  type: z.literal('agent', { error: 'subject.type must be "agent"' }),
+  type: z.literal('agent'),
   id: short.describe('Name of the agent in the policy, or its SPIFFE ID.'),
 });
 const action = z.object({
@@ -20,7 +19,7 @@ const action = z.object({
   properties: z.object({ mcp: mcp.optional() }).optional(),
 });
 const resource = z.object({
-  type: z.literal('url', { error: 'resource.type must be "url"' }),
+  type: z.literal('url'),
   id: z.string().min(1).max(limits.pathBytesMax),
 });
 const context = z.object({
@@ -39,10 +38,7 @@ export const evaluationsSchema = z.object({
   action: z.unknown().optional(),
   resource: z.unknown().optional(),
   context: z.unknown().optional(),
-  evaluations: z
-    .array(z.record(z.string(), z.unknown()))
-    .max(limits.evaluationsPerRequestMax, `at most ${limits.evaluationsPerRequestMax} evaluations`)
-    .optional(),
+  evaluations: z.array(z.record(z.string(), z.unknown())).max(limits.evaluationsPerRequestMax).optional(),
   options: z
     .object({
       evaluations_semantic: z
@@ -53,28 +49,19 @@ export const evaluationsSchema = z.object({
 });
 export type Evaluations = z.output<typeof evaluationsSchema>;
 
-/** Parsed, or a RequestMalformed that names each wrong field. */
-export function parsed<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const issues = result.error.issues
-    .slice(0, 10)
-    .map((issue) => `${issue.path.join('.') || 'the body'}: ${issue.message}`);
-  throw new SallyportError('RequestMalformed', issues.join('; '));
-}
-
 /** RFC 3986, appendix B, without a fragment. Taken apart and not normalised: what is there is what is judged. */
 const urlPattern = /^(https?):\/\/([^/?#]*)([^#]*)$/i;
 
 export function callOf(evaluation: Evaluation, requestId: string): Call {
   const match = urlPattern.exec(evaluation.resource.id);
-  if (match === null) throw malformed('resource.id is not an http or https URL without fragment');
+  if (match === null) throw malformed('resource.id: expected an http or https URL without fragment');
   const [, scheme = '', authority = '', rest = ''] = match;
   const path = rest.startsWith('/') ? rest : `/${rest}`;
   assertAuthority(authority);
   assertPath(path);
   const method = evaluation.action.name;
-  if (method === 'CONNECT') throw malformed('action.name is CONNECT; ask about the requests inside instead');
+  if (method === 'CONNECT')
+    throw malformed('action.name: expected the method of a request inside the tunnel, found "CONNECT"');
   const { id } = evaluation.subject;
   const spiffe = id.startsWith('spiffe://');
   const said = evaluation.action.properties?.mcp ?? evaluation.context?.mcp;

@@ -6,6 +6,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { errors, SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import { readRequest } from '../config/request-issues.ts';
 import type { Decision } from '../filters/decision.ts';
 import {
   callOf,
@@ -13,7 +14,6 @@ import {
   type Evaluations,
   evaluationSchema,
   evaluationsSchema,
-  parsed,
 } from './authzen-schema.ts';
 import type { Checker } from './checker.ts';
 import { line, problemOf } from './problem.ts';
@@ -75,7 +75,7 @@ async function evaluateOne(
   body: unknown,
   signal: AbortSignal,
 ): Promise<EvaluationResponse> {
-  const evaluation: Evaluation = parsed(evaluationSchema, body);
+  const evaluation: Evaluation = readRequest(evaluationSchema, body);
   const decision = await checker.check(callOf(evaluation, requestIdOf(request)), signal);
   // Nobody reads this answer any more, so nobody acts on it.
   if (signal.aborted && decision.kind === 'Allow') checker.settle(decision, 'NotSent');
@@ -87,7 +87,7 @@ async function evaluateMany(
   request: FastifyRequest,
   signal: AbortSignal,
 ): Promise<EvaluationResponse | Readonly<{ evaluations: readonly EvaluationResponse[] }>> {
-  const batch: Evaluations = parsed(evaluationsSchema, request.body);
+  const batch: Evaluations = readRequest(evaluationsSchema, request.body);
   const items = batch.evaluations ?? [];
   // Section 7.1: without items it is a single evaluation, and answered like one.
   if (items.length === 0) return evaluateOne(checker, request, request.body, signal);

@@ -16,14 +16,13 @@ const openaiPath =
 const openaiHost = /^(?:api\.openai\.com|[\w-]+\.openai\.azure\.com)(?::\d+)?$/i;
 const anthropicHost = /^api\.anthropic\.com(?::\d+)?$/i;
 
-/** @param rpcId the JSON-RPC id where the data plane read it; otherwise it is looked for in a body that was read. */
-export function callerProtocol(call: Call | undefined, rpcId: string | number | undefined): CallerProtocol {
+/** A JSON-RPC id is looked for in a body that was read. */
+export function callerProtocol(call: Call | undefined): CallerProtocol {
   if (call === undefined || call.stage !== 'request') return { kind: 'problem' };
   const { headers } = call;
   const type = headers['content-type'] ?? '';
   if (grpcType.test(type)) return { kind: 'grpc' };
-  if (call.mcp.kind !== 'none')
-    return { kind: 'json-rpc', id: boundedId(rpcId) ?? idInBody(call)?.id ?? null };
+  if (call.mcp.kind !== 'none') return { kind: 'json-rpc', id: idInBody(call)?.id ?? null };
   const inBody = jsonType.test(type) ? idInBody(call) : undefined;
   if (inBody !== undefined) return { kind: 'json-rpc', id: inBody.id };
   const path = call.path.replace(/[?#].*$/s, '');

@@ -6,27 +6,29 @@
 import type { Logger } from 'pino';
 import { SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import type { PolicyVersion } from '../filters/common/brand.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Journal } from '../filters/common/journal.ts';
 import { createShares } from '../filters/common/shares.ts';
 import type { Clock } from '../filters/common/time.ts';
-import type { Allow, Decision, DecisionHead } from '../filters/decision.ts';
+import type { Decision } from '../filters/decision.ts';
 import { assertAgreement } from '../filters/egress/agreement.ts';
 import { canonicalDestination } from '../filters/egress/canonical.ts';
 import type { Resolver } from '../filters/egress/resolver.ts';
 import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
-import { delegationChain } from '../filters/identity/chain.ts';
 import { identify } from '../filters/identity/identify.ts';
 import type { UnixUsers } from '../filters/identity/unix-users.ts';
 import type { HoldStore } from '../filters/oversight/holds.ts';
+import type { Mark } from '../filters/oversight/mask.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import type { DecisionCache } from '../filters/policy/decision-cache.ts';
 import type { Debit, QuotaStore } from '../filters/quota/quota.ts';
 import type { Checker } from './checker.ts';
+import { createCommit, type Payment } from './commit.ts';
 import { type Draft, denial, type Progress } from './draft.ts';
+import { createLessor, type LessorOptions } from './lease.ts';
+import type { LeaseBook } from './lease-book.ts';
 import { createOversight, type Oversight } from './oversight.ts';
 import { readAsNeeded } from './read-as-needed.ts';
-import { decisionRecord } from './record.ts';
 
 export type CheckerDeps = Readonly<{
   /** The snapshot that holds now; read once per check. */
@@ -45,8 +47,18 @@ export type CheckerDeps = Readonly<{
   isOwn: (pin: Pin) => boolean;
   quota: QuotaStore;
   holds: HoldStore;
+  /** Stands for masked values in what a person is shown; absent: their length alone. */
+  mark?: Mark;
   journal: Journal;
   log: Logger;
+  /** Aborted when the sidecar stops: whoever waits for a person is told to come back, and nobody waits any more. */
+  stopping?: AbortSignal;
+  /** Why everything is refused; undefined where it is not. */
+  locked?: () => string | undefined;
+  /** Allows that need not be worked out again. */
+  decisions?: DecisionCache;
+  /** Present where leases are granted. */
+  leases?: Readonly<{ book: LeaseBook; options: LessorOptions }>;
   /** Told after each decision is written; must not throw. */
   onDecision?: (decision: Decision, call: Call, durationUs: number) => void;
 }>;
@@ -64,53 +76,9 @@ const elsewhere = ({ resolver, isOwn }: CheckerDeps): Resolver => ({
 export function createChecker(given: CheckerDeps): Checker {
   const deps: CheckerDeps = { ...given, resolver: elsewhere(given) };
   const shares = createShares(limits.checksConcurrentPerAgentMax);
-  const paid = new WeakMap<Decision, Payment>();
+  const { commit, settle, settleById } = createCommit(deps);
   const oversight = createOversight(deps);
   let running = 0;
-
-  const head = (progress: Progress): DecisionHead => ({
-    id: deps.ids.decision(),
-    at: deps.clock.now(),
-    policyVersion: progress.policy.version as PolicyVersion,
-    rule:
-      progress.verdict !== undefined && progress.verdict.kind !== 'none' ? progress.verdict.rule : undefined,
-    agent: progress.agent,
-    chain: progress.agent === undefined ? [] : delegationChain(progress.agent),
-    destination: progress.destination,
-    shadow: progress.verdict?.shadow ?? [],
-    quotas: progress.quotas,
-  });
-
-  /** Writes the decision down, or turns it into the denial that says it could not be. */
-  const commit = (
-    progress: Progress,
-    draft: Draft,
-    payment: Payment | undefined,
-    call: Call,
-    startedMs: number,
-  ): Decision => {
-    const decision: Decision = { ...head(progress), ...draft };
-    const durationUs = (deps.clock.monotonicMs() - startedMs) * 1_000;
-    try {
-      deps.journal.append(decisionRecord(decision, call, durationUs));
-    } catch (thrown) {
-      const failure = toSallyportError(thrown, 'StateUnavailable');
-      deps.log.error(
-        { err: failure, cause: failure.cause, decision: decision.id },
-        'the decision could not be written down',
-      );
-      if (decision.kind === 'Allow') undo(decision, payment);
-      return { ...head(progress), ...denial(failure) };
-    }
-    if (payment !== undefined) paid.set(decision, payment);
-    deps.onDecision?.(decision, call, durationUs);
-    return decision;
-  };
-
-  const undo = (decision: Allow, payment: Payment | undefined): void => {
-    if (payment !== undefined) deps.quota.refund(payment.debits, payment.atMs);
-    if (decision.hold !== undefined) deps.holds.settle(decision.hold, 'NotSent', 'sidecar');
-  };
 
   const check = async (call: Call, signal: AbortSignal): Promise<Decision> => {
     const startedMs = deps.clock.monotonicMs();
@@ -138,17 +106,27 @@ export function createChecker(given: CheckerDeps): Checker {
     running += 1;
     let giveBack: (() => void) | undefined;
     try {
+      const locked = deps.locked?.();
+      if (locked !== undefined) throw new SallyportError('Lockdown', locked);
       const { podAgent, users, planeUid } = deps;
-      const agent = identify(call, progress.policy, { podAgent, users, planeUid });
-      progress.agent = agent;
-      giveBack = shares.take(agent.name);
-      if (giveBack === undefined)
-        throw new SallyportError(
-          'Overloaded',
-          `${limits.checksConcurrentPerAgentMax} checks of this agent are running, and that is the limit`,
-        );
-      const { draft, payment } = await decide(deps, oversight, progress, call, agent, signal);
-      return commit(progress, draft, payment, call, startedMs);
+      for (;;) {
+        const agent = identify(call, progress.policy, { podAgent, users, planeUid });
+        progress.agent = agent;
+        giveBack ??= shares.take(agent.name);
+        if (giveBack === undefined)
+          throw new SallyportError(
+            'Overloaded',
+            `${limits.checksConcurrentPerAgentMax} checks of this agent are running, and that is the limit`,
+          );
+        const { draft, payment, short } = await decide(deps, oversight, progress, call, agent, signal);
+        // Leased calls that were not used flow back within seconds; who is refused meanwhile waits for them.
+        const leftMs = startedMs + limits.leaseFlowBackMsMax - deps.clock.monotonicMs();
+        const again =
+          short !== undefined && (await deps.leases?.book.flowBack(short, leftMs, signal)) === true;
+        if (!again) return commit(progress, draft, payment, call, startedMs);
+        progress.policy = deps.policy();
+        progress.verdict = undefined;
+      }
     } catch (thrown) {
       const failure = toSallyportError(thrown);
       if (!(thrown instanceof SallyportError)) deps.log.error({ err: thrown }, 'a check failed');
@@ -161,22 +139,18 @@ export function createChecker(given: CheckerDeps): Checker {
     }
   };
 
-  return {
-    check,
-    settle: (decision, outcome) => {
-      const payment = paid.get(decision);
-      paid.delete(decision);
-      if (outcome === 'NotSent' && payment !== undefined) deps.quota.refund(payment.debits, payment.atMs);
-      if (decision.kind === 'Allow' && decision.hold !== undefined)
-        deps.holds.settle(decision.hold, outcome, 'data plane');
-    },
-  };
+  const checker = { check, settle, settleById };
+  if (deps.leases === undefined) return checker;
+  const { book, options } = deps.leases;
+  return { ...checker, lessor: createLessor(deps, { commit, settle }, book, options) };
 }
 
-/** What was taken for a call, so that it can be given back where the call never left. */
-type Payment = Readonly<{ debits: readonly Debit[]; atMs: number }>;
-
-type Decided = Readonly<{ draft: Draft; payment: Payment | undefined }>;
+type Decided = Readonly<{
+  draft: Draft;
+  payment: Payment | undefined;
+  /** The quota that had no room. */
+  short?: Debit | undefined;
+}>;
 
 async function decide(
   deps: CheckerDeps,
@@ -195,7 +169,8 @@ async function decide(
 
   if (call.stage !== 'request') return decideTunnel(deps, progress, call, agent, destination);
 
-  const verdict = policy.evaluate(factsOf(deps, call, agent, destination));
+  const facts = factsOf(deps, call, agent, destination);
+  const verdict = deps.decisions?.evaluate(policy, facts) ?? policy.evaluate(facts);
   progress.verdict = verdict;
   switch (verdict.kind) {
     case 'none':
@@ -241,6 +216,7 @@ async function decideTunnel(
   const verdict = policy.connect(agent, destination, deps.clock.wallMs());
   switch (verdict.kind) {
     case 'none':
+      progress.verdict = verdict;
       return refused(unmatched(call, destination));
     case 'forbid':
       progress.verdict = verdict.verdict;
@@ -291,6 +267,7 @@ function pay(deps: CheckerDeps, progress: Progress, debits: readonly Debit[], ma
         return {
           draft: { kind: 'RateLimited', quota: debit.quota, retry_after: retryAfterMs },
           payment: undefined,
+          short: debit,
         };
       return {
         draft: {
@@ -302,10 +279,11 @@ function pay(deps: CheckerDeps, progress: Progress, debits: readonly Debit[], ma
           retryAfterMs,
         },
         payment: undefined,
+        short: debit,
       };
     }
     progress.quotas = result.states;
-    payment = { debits, atMs: result.atMs };
+    payment = { debits, atMs: result.atMs, calls: 1 };
   }
   let draft: Draft | undefined;
   try {

@@ -1,6 +1,7 @@
 /** The check as every server and data plane calls it. Implemented in `ext-authz/check.ts`. */
 import type { Decision } from '../filters/decision.ts';
 import type { Call } from '../filters/facts.ts';
+import type { Lessor } from './lease.ts';
 
 export interface Checker {
   /**
@@ -13,4 +14,11 @@ export interface Checker {
    * Settles the hold it consumed, refunds its quota when it did not leave.
    */
   settle(decision: Decision, outcome: 'Sent' | 'NotSent'): void;
+  /**
+   * Told by the ledger once nothing more can come of a decision: so many of its calls provably never left, and
+   * their quotas get them back. What a lease did not use flows back by its own way (`lease-book.ts`).
+   */
+  settleById(id: string, notSent: number): void;
+  /** Present where leases are granted. */
+  readonly lessor?: Lessor;
 }

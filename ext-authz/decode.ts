@@ -1,9 +1,15 @@
 /** envoy.service.auth.v3.CheckRequest → Call, for HTTP requests and for opaque TLS connections. */
 import type { HeaderEntry } from './headers.ts';
 import { ourPrefix } from './headers.ts';
-import { type McpReading, mcpNamespace, readMcpMetadata } from './mcp-metadata.ts';
 import { bytesAt, listAt, malformed, record, recordAt, shown, textAt, type Unknowns } from './shape.ts';
-import { connectionOf, type Decoded, decodeWireRequest, tunnelCall, type WireStage } from './wire-request.ts';
+import {
+  connectionOf,
+  type Decoded,
+  decodeWireRequest,
+  tunnelCall,
+  type WireRequest,
+  type WireStage,
+} from './wire-request.ts';
 
 /** gRPC initial metadata of the check, by name. A network filter has no other way to say where it stands. */
 export type CheckMetadata = ReadonlyMap<string, string>;
@@ -64,13 +70,12 @@ function bodyBytes(
   return stage === undefined ? bytes : undefined;
 }
 
-const noMcp: McpReading = { mcp: { kind: 'none' }, rpcId: undefined };
-
-function mcpOf(attributes: Unknowns, extensions: Unknowns): McpReading {
+/** Not by Envoy's own MCP filter: its parser takes more than a strict one, and of a name in two spellings the first. */
+function mcpOf(extensions: Unknowns): WireRequest['mcp'] {
   const wanted = textAt(extensions, 'mcp');
-  if (wanted === '') return noMcp;
+  if (wanted === '') return { kind: 'none' };
   if (wanted !== 'required') throw malformed(`context_extensions.mcp is ${shown(wanted)}`);
-  return readMcpMetadata(recordAt(recordAt(attributes, 'metadata_context'), 'filter_metadata')[mcpNamespace]);
+  return 'in-body';
 }
 
 /** Throws SallyportError RequestMalformed, RequestTooLarge or HeadersTooLarge, and nothing else. */
@@ -103,7 +108,7 @@ export function decodeCheckRequest(message: unknown, metadata: CheckMetadata): D
     path: textAt(http, 'path'),
     headers: headerEntries(http),
     body: bodyBytes(http, extensions, stage),
-    ...mcpOf(attributes, extensions),
+    mcp: mcpOf(extensions),
     peerAddress: peer.address,
     peerPort: peer.port,
     principal: textAt(source, 'principal'),
@@ -129,5 +134,5 @@ function decodeOpaque(attributes: Unknowns, metadata: CheckMetadata): Decoded {
     },
     true,
   );
-  return { call: tunnelCall(connection, 'envoy'), remove: [], rpcId: undefined };
+  return { call: tunnelCall(connection, 'envoy'), remove: [] };
 }

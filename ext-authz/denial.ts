@@ -17,12 +17,9 @@ export type Denial = Readonly<{
   grpcStatus?: number;
 }>;
 
-type RpcId = string | number | undefined;
-
-/** @param rpcId the JSON-RPC id where the data plane read it; else it is looked for in a body that was read. */
-export function renderDenial(call: Call | undefined, decision: Refused, rpcId?: RpcId): Denial {
+export function renderDenial(call: Call | undefined, decision: Refused): Denial {
   const problem = problemOf(decision);
-  const protocol = callerProtocol(call, rpcId);
+  const protocol = callerProtocol(call);
   const headers = commonHeaders(problem, decision);
   if (protocol.kind === 'grpc') {
     const grpcStatus = grpcStatusOf(problem.status);
@@ -41,8 +38,8 @@ export function renderDenial(call: Call | undefined, decision: Refused, rpcId?: 
  * Envoy turns the denial of a gRPC request into trailers itself: `grpc-message` from the body, `grpc-status`
  * from the HTTP status unless the denial carries one. So it is given the HTTP status and the plain message.
  */
-export function renderForEnvoy(call: Call | undefined, decision: Refused, rpcId?: RpcId): Denial {
-  const denial = renderDenial(call, decision, rpcId);
+export function renderForEnvoy(call: Call | undefined, decision: Refused): Denial {
+  const denial = renderDenial(call, decision);
   if (denial.grpcStatus === undefined) return denial;
   const problem = problemOf(decision);
   const { 'content-type': _type, 'grpc-message': _message, ...headers } = denial.headers;

@@ -1,7 +1,7 @@
 /** Decision → envoy.service.auth.v3.CheckResponse. Only an Allow with its pin becomes an OK. */
 import { SallyportError } from '../config/errors.ts';
 import type { Allow, Decision } from '../filters/decision.ts';
-import type { Inspect } from '../filters/facts.ts';
+import type { Inspect, Pin } from '../filters/facts.ts';
 import { grpcStatusOf, renderForEnvoy } from './denial.ts';
 import { rateLimitHeaders } from './rate-limit.ts';
 import type { Decoded } from './wire-request.ts';
@@ -30,6 +30,10 @@ export type CheckResponse = Readonly<{
 
 const modes: Readonly<Record<Inspect, string>> = { tls: 'intercept', sni: 'opaque', tunnel: 'tunnel' };
 
+/** A pin as the upstream clusters read it. */
+export const dialled = ({ address, port }: Pin): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+
 /** What the data plane needs of an Allow; throws Internal where it would be left to guess. */
 export function grantOf(decoded: Decoded, allow: Allow): Readonly<Record<string, string>> {
   const { call } = decoded;
@@ -40,8 +44,7 @@ export function grantOf(decoded: Decoded, allow: Allow): Readonly<Record<string,
   const grant: Record<string, string> = { agent: allow.agent?.name ?? '', decision: allow.id };
   // A pin given for an intercepted CONNECT would outrank the pin of every request inside.
   if (allow.pin !== undefined && !intercepted) {
-    const { address, port } = allow.pin;
-    grant['dst'] = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+    grant['dst'] = dialled(allow.pin);
   }
   if (call.stage !== 'request') grant['mode'] = modes[allow.inspect];
   if (allow.hold !== undefined) grant['hold'] = allow.hold;
@@ -60,7 +63,7 @@ const struct = (values: Readonly<Record<string, string>>): StringStruct => ({
 /** @param decoded undefined where the request could not be read. */
 export function encodeCheckResponse(decoded: Decoded | undefined, decision: Decision): CheckResponse {
   if (decision.kind !== 'Allow') {
-    const denial = renderForEnvoy(decoded?.call, decision, decoded?.rpcId);
+    const denial = renderForEnvoy(decoded?.call, decision);
     return {
       // Never 0: a denial that is HTTP 200 on the wire (JSON-RPC) is still a denial.
       status: { code: denial.grpcStatus ?? grpcStatusOf(denial.status) },

@@ -8,16 +8,16 @@ import { limits } from '../config/limits.ts';
 import { createIds } from '../filters/common/ids.ts';
 import { type Clock, createClock } from '../filters/common/time.ts';
 import type { Decision, Deny } from '../filters/decision.ts';
+import type { Call } from '../filters/facts.ts';
 import type { Checker } from './checker.ts';
-import { refusal } from './refusal.ts';
+import { type OnRefusal, refusal, unreadRequest } from './refusal.ts';
 import type { Decoded } from './wire-request.ts';
 
 export type GateOptions = Readonly<{
   checker: Checker;
   log: Logger;
   clock?: Clock;
-  /** Told of each denial that the checker never saw, for metrics and journal. Must not throw. */
-  onRefusal?: (deny: Deny) => void;
+  onRefusal?: OnRefusal;
   checksConcurrentMax?: number;
   checkTimeoutMs?: number;
 }>;
@@ -32,7 +32,7 @@ export type Gate = Readonly<{
   /** Never rejects. `caller` is aborted by the server when the caller goes, and by the gate when time is up. */
   answer(read: () => Decoded, caller: AbortController): Promise<Answer>;
   /** A denial made here, for what fails outside of `answer`. */
-  refuse(thrown: unknown): Deny;
+  refuse(thrown: unknown, call?: Call): Deny;
   /** The answer provably did not reach the caller, so nothing was sent upstream. */
   undelivered(decision: Decision): void;
   /** Ends every check that still runs; new ones are refused. */
@@ -48,13 +48,16 @@ export function createGate(options: GateOptions): Gate {
   const running = new Set<AbortController>();
   let closed = false;
 
-  const refuse = (thrown: unknown): Deny => {
+  const refuse = (thrown: unknown, call?: Call): Deny => {
     const error = toSallyportError(thrown);
     const deny = refusal(error, clock, ids.decision());
-    const fields = { decision: deny.id, code: error.code, detail: error.message };
-    if (error.code === 'Internal') log.error({ ...fields, err: error.cause }, 'a check failed');
-    else log.warn(fields, 'a check was refused before the policy');
-    options.onRefusal?.(deny);
+    // Every other refusal is told by `onRefusal`.
+    if (error.code === 'Internal')
+      log.error(
+        { decision: deny.id, code: error.code, detail: error.message, err: error.cause },
+        'a check failed',
+      );
+    options.onRefusal?.(deny, call ?? unreadRequest('envoy'));
     return deny;
   };
 
@@ -76,7 +79,10 @@ export function createGate(options: GateOptions): Gate {
         late = true;
         caller.abort();
         resolve(
-          refuse(new SallyportError('ServiceUnavailable', `no decision was reached within ${timeoutMs} ms`)),
+          refuse(
+            new SallyportError('ServiceUnavailable', `no decision was reached within ${timeoutMs} ms`),
+            decoded.call,
+          ),
         );
       }, timeoutMs);
       const finish = (decision: Decision): void => {
@@ -84,7 +90,9 @@ export function createGate(options: GateOptions): Gate {
         if (late) undelivered(decision);
         else resolve(decision);
       };
-      checker.check(decoded.call, caller.signal).then(finish, (thrown: unknown) => finish(refuse(thrown)));
+      checker
+        .check(decoded.call, caller.signal)
+        .then(finish, (thrown: unknown) => finish(refuse(thrown, decoded.call)));
     });
 
   const answer = async (read: () => Decoded, caller: AbortController): Promise<Answer> => {
@@ -101,7 +109,7 @@ export function createGate(options: GateOptions): Gate {
       running.add(caller);
       return { decoded, decision: await decide(decoded, caller) };
     } catch (thrown) {
-      return { decoded, decision: refuse(thrown) };
+      return { decoded, decision: refuse(thrown, decoded?.call) };
     } finally {
       running.delete(caller);
     }

@@ -1,20 +1,15 @@
 /** ext_authz over gRPC: envoy.service.auth.v3.Authorization and grpc.health.v1. */
-import {
-  logVerbosity,
-  type Metadata,
-  Server,
-  ServerCredentials,
-  type ServerUnaryCall,
-  type sendUnaryData,
-  setLogVerbosity,
-  status,
-} from '@grpc/grpc-js';
+import { createServer } from 'node:net';
 import { limits } from '../config/limits.ts';
 import { type CheckMetadata, decodeCheckRequest } from './decode.ts';
-import { type CheckResponse, encodeCheckResponse } from './encode.ts';
+import { encodeCheckResponse } from './encode.ts';
 import { type Answer, createGate, type Gate, type GateOptions } from './gate.ts';
+import { readCheckRequest } from './h2-check-request.ts';
+import { checkResponseBytes } from './h2-check-response.ts';
+import { H2Connection } from './h2-connection.ts';
+import { acceptGrpc, type GrpcCall, type Metadata, type Method } from './h2-grpc.ts';
 import { ourPrefix } from './headers.ts';
-import { createHealth, healthService } from './health.ts';
+import { createHealth, healthPath } from './health.ts';
 import {
   assertTcp,
   bearerOf,
@@ -25,66 +20,79 @@ import {
   stopWithin,
   tokenVerifier,
 } from './listen.ts';
-import { authorizationService } from './protos.ts';
 
 export type GrpcOptions = GateOptions & Readonly<{ listen: Listen; stopTimeoutMs?: number }>;
 
+export const checkPath = '/envoy.service.auth.v3.Authorization/Check';
+
 /** Rejects with SettingsInvalid where it may not listen there, else with the system's error. */
 export async function serveGrpc(options: GrpcOptions): Promise<RunningServer> {
-  const { listen } = options;
+  const { listen, log } = options;
   if ('token' in listen) assertTcp(listen);
-  const verify = 'token' in listen ? tokenVerifier(listen.token) : undefined;
   const gate = createGate(options);
   const health = createHealth();
-  // What goes wrong comes back as an error; grpc-js would also print it, past our log.
-  if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
-  const server = new Server({
-    'grpc.max_receive_message_length': limits.checkRequestBytesMax,
-    // A few more than are decided, so that the one too many is told so and does not wait in Envoy.
-    'grpc.max_concurrent_streams': limits.checksConcurrentMax + limits.healthWatchersMax,
-    'grpc-node.max_session_memory': limits.checkSessionMiBMax,
+  const accept = acceptGrpc({
+    methods: new Map([[checkPath, checkMethod(gate)], ...health.methods]),
+    refusal: 'token' in listen ? tokenRefusal(listen.token) : undefined,
   });
-  server.addService(authorizationService(), {
-    Check: (call: ServerUnaryCall<unknown, CheckResponse>, answer: sendUnaryData<CheckResponse>): void => {
-      if (verify !== undefined && !verify(bearerOf(textOf(call.metadata, 'authorization')))) {
-        answer({ code: status.UNAUTHENTICATED, details: 'authorization: Bearer is missing or wrong' });
-        return;
-      }
-      void handle(gate, call, answer);
-    },
+  const connections = new Set<H2Connection>();
+  const nowMs = (): number => performance.now();
+  const server = createServer((socket) => {
+    const connection = new H2Connection(socket, {
+      ...{ accept, log, nowMs },
+      // A few more than are decided, so that the one too many is told so and does not wait in Envoy.
+      streamsMax: limits.checksConcurrentMax + limits.healthWatchersMax,
+      streamWindowBytes: limits.checkRequestBytesMax + 1_024,
+      windowBytes: limits.checkSessionMiBMax * 1024 * 1024,
+    });
+    connections.add(connection);
+    socket.once('close', () => connections.delete(connection));
   });
-  server.addService(healthService(), health.handlers);
+  server.maxConnections = limits.connectionsMax;
+  const sweep = setInterval(() => {
+    for (const connection of connections) connection.sweep(nowMs());
+  }, limits.requestHeadersTimeoutMs / 3).unref();
 
-  const bind = (target: string): Promise<number> =>
+  const bind = (target: string | Readonly<{ host: string; port: number }>): Promise<void> =>
     new Promise((resolve, reject) => {
-      server.bindAsync(target, ServerCredentials.createInsecure(), (error, port) => {
-        if (error === null) resolve(port);
-        else reject(error);
+      server.once('error', reject);
+      server.listen(target, () => {
+        server.removeListener('error', reject);
+        resolve();
       });
     });
-
   let address: string;
   try {
     if ('socketPath' in listen) {
-      await bindSocket(listen, async (path) => void (await bind(`unix:${path}`)));
+      await bindSocket(listen, bind);
       address = `unix:${listen.socketPath}`;
     } else {
-      const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
-      address = `${host}:${await bind(`${host}:${listen.port}`)}`;
+      await bind({ host: listen.host, port: listen.port });
+      const bound = server.address();
+      const port = typeof bound === 'object' && bound !== null ? bound.port : listen.port;
+      address = `${listen.host.includes(':') ? `[${listen.host}]` : listen.host}:${port}`;
     }
   } catch (thrown) {
-    server.forceShutdown();
+    clearInterval(sweep);
+    server.close();
     throw thrown;
   }
 
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
+    clearInterval(sweep);
     health.stop();
     await removeSocket(listen);
     await stopWithin(options.stopTimeoutMs ?? limits.stopTimeoutMs, {
-      close: () => new Promise((resolve) => server.tryShutdown(() => resolve())),
+      close: () =>
+        new Promise((resolve) => {
+          server.close(() => resolve());
+          for (const connection of connections) connection.drain();
+        }),
       abort: gate.close,
-      cut: () => server.forceShutdown(),
+      cut: () => {
+        for (const connection of connections) connection.cut();
+      },
     });
   };
   return {
@@ -96,47 +104,41 @@ export async function serveGrpc(options: GrpcOptions): Promise<RunningServer> {
   };
 }
 
-const textOf = (metadata: Metadata, name: string): string => {
-  const value = metadata.get(name)[0];
-  return typeof value === 'string' ? value : '';
-};
+function tokenRefusal(token: string): (path: string, metadata: Metadata) => string | undefined {
+  const verify = tokenVerifier(token);
+  return (path, metadata) =>
+    path.startsWith(healthPath) || verify(bearerOf(metadata.get('authorization') ?? ''))
+      ? undefined
+      : 'authorization: Bearer is missing or wrong';
+}
 
 const noMetadata: CheckMetadata = new Map();
 
-function metadataOf(metadata: Metadata): CheckMetadata {
-  if (metadata.get(`${ourPrefix}stage`).length === 0) return noMetadata;
-  return new Map(Object.keys(metadata.getMap()).map((name) => [name, textOf(metadata, name)]));
-}
+/** Only a network filter says where it stands by metadata; what else a client sends there is not looked at. */
+const metadataOf = (metadata: Metadata): CheckMetadata =>
+  metadata.has(`${ourPrefix}stage`) ? metadata : noMetadata;
 
-async function handle(
-  gate: Gate,
-  call: ServerUnaryCall<unknown, CheckResponse>,
-  answer: sendUnaryData<CheckResponse>,
-): Promise<void> {
+const checkMethod =
+  (gate: Gate): Method =>
+  (call, message) => {
+    void handle(gate, call, message);
+  };
+
+async function handle(gate: Gate, call: GrpcCall, message: Buffer): Promise<void> {
   const caller = new AbortController();
-  let gone = call.cancelled;
-  let answered = false;
-  call.on('cancelled', () => {
-    // grpc-js says so after every call; only before the answer does it mean that the caller left.
-    if (answered) return;
-    gone = true;
-    caller.abort();
-  });
-  const result = await gate.answer(() => decodeCheckRequest(call.request, metadataOf(call.metadata)), caller);
-  answered = true;
-  if (gone || call.cancelled) {
-    gate.undelivered(result.decision);
-    return;
-  }
-  answer(null, encoded(gate, result));
+  call.onGone = () => caller.abort();
+  const read = () => decodeCheckRequest(readCheckRequest(message), metadataOf(call.metadata));
+  const result = await gate.answer(read, caller);
+  if (call.isGone) gate.undelivered(result.decision);
+  else call.answer(encoded(gate, result));
 }
 
 /** The answer on the wire; what cannot be encoded is a denial. */
-function encoded(gate: Gate, { decoded, decision }: Answer): CheckResponse {
+function encoded(gate: Gate, { decoded, decision }: Answer): string {
   try {
-    return encodeCheckResponse(decoded, decision);
+    return checkResponseBytes(encodeCheckResponse(decoded, decision));
   } catch (thrown) {
     gate.undelivered(decision);
-    return encodeCheckResponse(undefined, gate.refuse(thrown));
+    return checkResponseBytes(encodeCheckResponse(undefined, gate.refuse(thrown)));
   }
 }

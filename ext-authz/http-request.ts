@@ -16,6 +16,12 @@ function stageOf(said: string | undefined): WireStage | undefined {
   return stage;
 }
 
+function mcpOf(wanted: string | undefined): WireRequest['mcp'] {
+  if (wanted === undefined) return { kind: 'none' };
+  if (wanted !== 'required') throw malformed(`${ourPrefix}mcp is ${shown(wanted)}`);
+  return 'in-body';
+}
+
 /** Every header as it came, so that a repeated one is seen. */
 function* entriesOf(request: IncomingMessage, token: 'authorization' | undefined): Generator<HeaderEntry> {
   for (let i = 0; i + 1 < request.rawHeaders.length; i += 2) {
@@ -56,9 +62,7 @@ export function httpWireRequest(
     path: target.slice(pathPrefix.length),
     headers: entriesOf(request, token),
     body: bodyRead || body.byteLength > 0 ? body : undefined,
-    // Metadata of the MCP filter does not travel over HTTP: a rule with `mcp` never matches here.
-    mcp: { kind: 'none' },
-    rpcId: undefined,
+    mcp: mcpOf(one(request, `${ourPrefix}mcp`)),
     peerAddress: '',
     peerPort: 0,
     principal: '',

@@ -11,10 +11,15 @@
  * Envoy takes 200 for an OK and 5xx for a failure of this server (it drops the body, and `failure_mode_allow`
  * lets the request pass), so a denial goes out with neither.
  */
-import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import {
+  createServer,
+  type IncomingMessage,
+  type ServerResponse,
+  STATUS_CODES,
+} from '../filters/common/node-http.ts';
 import { renderForEnvoy } from './denial.ts';
 import { grantOf } from './encode.ts';
 import { type Answer, createGate, type Gate, type GateOptions } from './gate.ts';
@@ -215,7 +220,7 @@ function write(gate: Gate, response: ServerResponse, { decoded, decision }: Answ
 const deniedStatus = (status: number): number => (status >= 400 && status <= 499 ? status : 403);
 
 function deny(response: ServerResponse, decoded: Decoded | undefined, decision: Refused): void {
-  const denial = renderForEnvoy(decoded?.call, decision, decoded?.rpcId);
+  const denial = renderForEnvoy(decoded?.call, decision);
   response
     .writeHead(deniedStatus(denial.status), {
       ...denial.headers,

@@ -11,6 +11,7 @@ import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
 import { requestDigest } from '../filters/oversight/digest.ts';
 import type { Hold } from '../filters/oversight/holds.ts';
+import { markByLength } from '../filters/oversight/mask.ts';
 import { previewOf } from '../filters/oversight/preview.ts';
 import type { Verdict } from '../filters/policy/compiled.ts';
 import type { CheckerDeps } from './check.ts';
@@ -45,6 +46,10 @@ export function createOversight(deps: CheckerDeps): Oversight {
     if (hold.state === 'Pending') return;
     for (const wake of waiters.get(hold.id) ?? []) wake();
   });
+  const isStopping = (): boolean => deps.stopping?.aborted === true;
+  deps.stopping?.addEventListener('abort', () => {
+    for (const wake of [...waiters.values()].flatMap((ofOne) => [...ofOne])) wake();
+  });
 
   const open = (
     verdict: HoldVerdict,
@@ -65,7 +70,7 @@ export function createOversight(deps: CheckerDeps): Oversight {
       quorum: verdict.quorum,
       notRequester: verdict.notRequester,
       digest: requestDigest(agent, chain, call, destination),
-      request: previewOf(call, destination),
+      request: previewOf(call, destination, deps.mark ?? markByLength),
       reason: verdict.reason,
       timeoutMs: verdict.timeoutMs,
     });
@@ -152,7 +157,8 @@ export function createOversight(deps: CheckerDeps): Oversight {
       hold.state === 'Pending' &&
       verdict.waitMs > 0 &&
       waiting < limits.holdsWaitingMax &&
-      !signal.aborted
+      !signal.aborted &&
+      !isStopping()
     ) {
       // Past either limit the caller is told to come back at once; one agent never takes everybody's places.
       const giveBack = shares.take(agent.name);
@@ -163,7 +169,8 @@ export function createOversight(deps: CheckerDeps): Oversight {
     }
     switch (hold.state) {
       case 'Approved': {
-        if (signal.aborted) return { kind: 'answer', draft: pending(verdict, hold) };
+        // Released now, it might not be sent any more: the approval stays for the next try.
+        if (signal.aborted || isStopping()) return { kind: 'answer', draft: pending(verdict, hold) };
         const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
         stillDecides(hold, call, agent, destination, progress);
         return { kind: 'release', hold: hold.id, pin };

@@ -50,7 +50,7 @@ function detailOf(refused: Refused): string {
     case 'RequiresOversight':
       return (
         `Rule ${refused.policy_id} holds this request until a person approves it, for ${seconds(refused.timeout)} at most. ` +
-        `A person approves it with: sallyport holds approve ${refused.hold}`
+        `Its approvers find it as ${refused.hold}.`
       );
     case 'QuotaExceeded':
       return (

@@ -20,7 +20,7 @@ export function asksUpgrade(call: Call): boolean {
  */
 export function readAsNeeded(policy: CompiledPolicy, call: Call, destination: Destination): Destination {
   if (call.stage !== 'request' || call.via === 'cli' || call.via === 'authzen') return destination;
-  const needs = policy.needsOf(destination.host, destination.path);
+  const needs = policy.needsOf(destination.host, destination.path, destination.method);
   if ((needs.mcp || needs.body) && asksUpgrade(call))
     throw new SallyportError(
       'ProtocolNotAllowed',

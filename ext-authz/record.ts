@@ -1,7 +1,8 @@
 /** Decisions and hold transitions as the journal keeps them. */
 import type { DecisionRecord, HoldRecord, Outcome } from '../filters/common/record.ts';
 import { type Timestamp, toWireTimestamp } from '../filters/common/time.ts';
-import { type Decision, errorCodeOf } from '../filters/decision.ts';
+import { traceparentOf } from '../filters/common/traceparent.ts';
+import { type Allow, type Decision, errorCodeOf, type LeaseTerms } from '../filters/decision.ts';
 import type { Call, Destination } from '../filters/facts.ts';
 import type { Hold, HoldState } from '../filters/oversight/holds.ts';
 
@@ -19,15 +20,26 @@ export function resourceOf(destination: Destination | undefined): string {
   return `${destination.scheme}://${host}:${destination.port}${destination.path}`;
 }
 
+/** All that a lease is for: a directory ends in two stars, as in a policy. */
+const leasedOf = (destination: Destination | undefined, { path, exact }: LeaseTerms): string =>
+  destination === undefined ? '' : resourceOf({ ...destination, path: exact ? path : `${path}**` });
+
 function outcomeOf(decision: Decision): Outcome {
   if (decision.kind === 'Allow') return 'Success';
   if (decision.kind === 'Deny' && decision.code === 'HoldTimedOut') return 'Timeout';
   return 'Denied';
 }
 
+/** A CONNECT whose requests are read: it has no pin, since each of them gets its own. */
+export const isOpened = (decision: Allow): boolean => decision.pin === undefined;
+export const openedWhy = 'opened to be read; each request is decided';
+
 function whyOf(decision: Decision): string {
   switch (decision.kind) {
     case 'Allow':
+      if (isOpened(decision)) return openedWhy;
+      if (decision.lease !== undefined)
+        return `lease of ${decision.lease.calls} calls for ${decision.lease.lifeMs} ms`;
       return decision.hold === undefined ? '' : `approved by hold ${decision.hold}`;
     case 'Deny':
       return decision.reason;
@@ -44,10 +56,52 @@ const holdOf = (decision: Decision): string =>
   decision.kind === 'QuotaExceeded' || decision.kind === 'RateLimited' ? '' : (decision.hold ?? '');
 
 /** What a record takes from the call itself; all of it is empty where the call could not be read. */
-type Told = Pick<Call, 'method' | 'via' | 'requestId'>;
+type Told = Pick<Call, 'method' | 'via' | 'requestId'> &
+  Partial<Pick<Call, 'stage' | 'connection' | 'headers'>>;
+
+type Facts = Pick<
+  DecisionRecord,
+  | 'calls'
+  | 'lease_ms'
+  | 'lease_path'
+  | 'lease_exact'
+  | 'stage'
+  | 'inspect'
+  | 'tunnelled'
+  | 'mcp_method'
+  | 'mcp_tool'
+  | 'mcp_invalid'
+  | 'quotas'
+  | 'traceparent'
+>;
+
+/** What most records have not: each is there only where it says something, so that a plain line stays short. */
+function factsOf(decision: Decision, call: Told): Facts {
+  const { destination, quotas } = decision;
+  const lease = decision.kind === 'Allow' ? decision.lease : undefined;
+  const mcp = destination?.mcp;
+  const traceparent = traceparentOf(call.headers?.['traceparent']);
+  return {
+    ...(lease && {
+      calls: lease.calls,
+      lease_ms: lease.lifeMs,
+      lease_path: lease.path,
+      lease_exact: lease.exact,
+    }),
+    ...(call.stage === 'connect' || call.stage === 'tunnel' ? { stage: call.stage } : {}),
+    ...(decision.kind === 'Allow' && decision.inspect !== 'tls' ? { inspect: decision.inspect } : {}),
+    ...(call.stage === 'request' && call.connection?.tunnelAuthority ? { tunnelled: true } : {}),
+    ...(mcp?.kind === 'call' ? { mcp_method: mcp.method, mcp_tool: mcp.tool } : {}),
+    ...(mcp?.kind === 'invalid' ? { mcp_invalid: true } : {}),
+    ...(quotas.length === 0
+      ? {}
+      : { quotas: quotas.map(({ name, used, limit }) => ({ name, used, limit })) }),
+    ...(traceparent === undefined ? {} : { traceparent }),
+  };
+}
 
 export function decisionRecord(decision: Decision, call: Told, durationUs: number): DecisionRecord {
-  const pin = decision.kind === 'Allow' ? decision.pin : undefined;
+  const { pin = undefined, lease = undefined } = decision.kind === 'Allow' ? decision : {};
   return {
     type: 'decision',
     id: decision.id,
@@ -59,7 +113,7 @@ export function decisionRecord(decision: Decision, call: Told, durationUs: numbe
     code: errorCodeOf(decision) ?? '',
     rule: decision.rule ?? '',
     what: whatOf(decision.destination, call),
-    resource: resourceOf(decision.destination),
+    resource: lease === undefined ? resourceOf(decision.destination) : leasedOf(decision.destination, lease),
     why: whyOf(decision),
     outcome: outcomeOf(decision),
     pin: pin === undefined ? '' : `${pin.address}:${pin.port}`,
@@ -68,6 +122,7 @@ export function decisionRecord(decision: Decision, call: Told, durationUs: numbe
     via: call.via,
     request_id: call.requestId,
     duration_us: Math.round(durationUs),
+    ...factsOf(decision, call),
   };
 }
 

@@ -7,6 +7,7 @@ import { limits } from '../config/limits.ts';
 import type { Body, Call, Connection, McpCall } from '../filters/facts.ts';
 import { rewriteBase } from './base-route.ts';
 import { type HeaderEntry, ourPrefix, type ReadHeaders, readHeaders } from './headers.ts';
+import { mcpIn } from './mcp-body.ts';
 import { malformed, shown } from './shape.ts';
 
 /** Set per route by our Envoy configuration. */
@@ -25,8 +26,8 @@ export type WireRequest = Readonly<{
   headers: Iterable<HeaderEntry>;
   /** The body as it came; undefined where the route does not read it. */
   body: Uint8Array | undefined;
-  mcp: McpCall;
-  rpcId: string | number | undefined;
+  /** `in-body`: rules read the message, which is in the body. */
+  mcp: Extract<McpCall, { kind: 'none' }> | 'in-body';
   /** Peer of the connection that the check speaks of; empty where it has no IP address. */
   peerAddress: string;
   peerPort: number;
@@ -40,8 +41,6 @@ export type Decoded = Readonly<{
   call: Call;
   /** Request headers that must not reach the destination. */
   remove: readonly string[];
-  /** JSON-RPC id where the data plane read it. */
-  rpcId: string | number | undefined;
 }>;
 
 /** RFC 9110, section 9.1, and a length that no registered method comes near. */
@@ -184,6 +183,7 @@ export function decodeWireRequest(wire: WireRequest): Decoded {
   assertAgrees(read, wire);
   const inTunnel = wire.stage === 'mitm' || wire.stage === 'plain';
   const connection = connectionOf(wire.stage === undefined ? new Map() : read.ours, wire, inTunnel);
+  const body: Body = wire.stage === 'connect' ? { kind: 'unread' } : bodyOf(wire, read);
   const call: Call = {
     stage: wire.stage === 'connect' ? 'connect' : 'request',
     connection,
@@ -192,12 +192,12 @@ export function decodeWireRequest(wire: WireRequest): Decoded {
     authority: target.authority,
     path: target.path,
     headers: read.headers,
-    body: wire.stage === 'connect' ? { kind: 'unread' } : bodyOf(wire, read),
-    mcp: wire.mcp,
+    body,
+    mcp: wire.mcp === 'in-body' ? mcpIn(wire.method, body, read.headers['content-type'] ?? '') : wire.mcp,
     requestId: visibleAscii.test(wire.requestId) ? wire.requestId.slice(0, 128) : '',
     via: 'envoy',
   };
-  return { call, remove: toRemove(read), rpcId: wire.rpcId };
+  return { call, remove: toRemove(read) };
 }
 
 const alwaysRemoved = [

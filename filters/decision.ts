@@ -36,6 +36,15 @@ export type DecisionHead = Readonly<{
 
 export type ShadowOutcome = Readonly<{ rule: RuleName; would: 'forbid' | 'hold' | 'allow' }>;
 
+/** One decision that stands for many requests: of this agent, destination and method, in this region of paths. */
+export type LeaseTerms = Readonly<{
+  calls: number;
+  lifeMs: number;
+  /** The whole path where `exact`, else the directory that the paths are in. */
+  path: string;
+  exact: boolean;
+}>;
+
 export type Allow = DecisionHead &
   Readonly<{
     kind: 'Allow';
@@ -45,6 +54,8 @@ export type Allow = DecisionHead &
     pin: Pin | undefined;
     /** The approved hold that this decision consumed. */
     hold: HoldId | undefined;
+    /** Present where this decision is a lease. */
+    lease?: LeaseTerms | undefined;
   }>;
 
 export type Deny = DecisionHead &

@@ -63,8 +63,8 @@ export type Call = Readonly<{
   mcp: McpCall;
   /** The request's own id in the data plane (x-request-id), for the log only. */
   requestId: string;
-  /** Where the check was asked: `envoy`, `embedded`, `authzen`, `cli`. */
-  via: 'envoy' | 'embedded' | 'authzen' | 'cli';
+  /** Where the check was asked; `ext_authz`: by an Envoy that is not ours, whose access log nobody here reads. */
+  via: 'envoy' | 'ext_authz' | 'embedded' | 'authzen' | 'cli';
 }>;
 
 export type Agent = Readonly<{

@@ -5,9 +5,10 @@
 //   npm start -- run -- CMD …     a command as the agent behind the sidecar
 //   npm test [-- FILTER …]        the gate, or only the tests whose path contains FILTER
 //   npm run check|bench|docs      format, lint and types; benchmarks; generated documents
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -16,13 +17,26 @@ const [, , command = 'start', ...args] = process.argv;
 
 const say = (line) => process.stderr.write(`${line}\n`);
 
-/** Ends this process with the child's status, or its signal as 128 + n. */
-function finish(result) {
-  if (result.error) {
-    say(`sallyport: ${result.error.message}`);
+/** A terminal sends these to its whole foreground group: the child has them already. */
+const fromTerminal = ['SIGINT', 'SIGQUIT', 'SIGHUP'];
+
+/**
+ * Becomes the program where Node can (execve(2)), else hands signals on to it and ends with its status, or its
+ * signal as 128 + n: whoever ends this process means the program.
+ */
+function handOver(file, args, env) {
+  process.chdir(cwd);
+  if (process.execve !== undefined) process.execve(file, [file, ...args], env);
+  const child = spawn(file, args, { env, stdio: 'inherit' });
+  for (const name of ['SIGTERM', ...fromTerminal, 'SIGUSR1', 'SIGUSR2'])
+    process.on(name, () => {
+      if (!(process.stdin.isTTY && fromTerminal.includes(name))) child.kill(name);
+    });
+  child.once('error', (thrown) => {
+    say(`sallyport: ${thrown.message}`);
     process.exit(1);
-  }
-  process.exit(result.status ?? 128 + 15);
+  });
+  child.once('exit', (status, signal) => process.exit(status ?? 128 + constants.signals[signal]));
 }
 
 /** Returns whether anything had to be installed. */
@@ -83,4 +97,4 @@ if (entry === undefined) {
   process.exit(2);
 }
 const [script, ...first] = entry;
-finish(spawnSync(node, [join(root, script), ...first, ...args], { cwd, env, stdio: 'inherit' }));
+handOver(node, [join(root, script), ...first, ...args], env);

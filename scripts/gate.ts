@@ -13,14 +13,22 @@ const [mode = 'test', ...filters] = process.argv.slice(2);
 const bin = (name: string): string => join(root, 'node_modules', '.bin', name);
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
-type Step = Readonly<{ name: string; command: string; args: readonly string[] }>;
+type Step = Readonly<{
+  name: string;
+  command: string;
+  args: readonly string[];
+  /** What is true where the step ends with status 3: it could not be done, and that is no failure of the sources. */
+  undone?: string;
+}>;
 
 function run(step: Step): boolean {
   const started = Date.now();
   say(`gate: ${step.name}`);
-  const result = spawnSync(step.command, step.args, { cwd: root, stdio: ['ignore', 2, 2] });
-  const ok = result.error === undefined && result.status === 0;
-  say(`gate: ${step.name} ${ok ? 'passed' : 'FAILED'} in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+  const { error, status } = spawnSync(step.command, step.args, { cwd: root, stdio: ['ignore', 2, 2] });
+  const wasDone = error !== undefined || status !== 3 || step.undone === undefined;
+  const ok = error === undefined && (status === 0 || !wasDone);
+  const outcome = wasDone ? (ok ? 'passed' : 'FAILED') : `not done: ${step.undone},`;
+  say(`gate: ${step.name} ${outcome} in ${((Date.now() - started) / 1000).toFixed(1)} s`);
   return ok;
 }
 
@@ -32,7 +40,12 @@ const steps: readonly Step[] = [
     command: process.execPath,
     args: [join(root, 'scripts', 'docs.ts'), '--check'],
   },
-  { name: 'dependency audit', command: process.execPath, args: [join(root, 'scripts', 'audit.ts')] },
+  {
+    name: 'dependency audit',
+    command: process.execPath,
+    args: [join(root, 'scripts', 'audit.ts')],
+    undone: 'every version is pinned and locked, known vulnerabilities were NOT looked up',
+  },
 ];
 
 /** Runs vitest and returns its counts. */

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Checker } from '../ext-authz/checker.ts';
 import type { Listen } from '../ext-authz/listen.ts';
-import type { Deny } from '../filters/decision.ts';
+import type { OnRefusal } from '../ext-authz/refusal.ts';
 import type { Ending } from './ending.ts';
 
 /** Addresses, in the order of the settings. */
@@ -14,10 +14,15 @@ export async function startCheckServers(options: {
   checker: Checker;
   log: Logger;
   token: string;
-  onRefusal: (deny: Deny) => void;
+  onRefusal: OnRefusal;
   ending: Ending;
 }): Promise<CheckServers> {
-  const { settings, checker, log, token, onRefusal, ending } = options;
+  const { settings, log, token, onRefusal, ending } = options;
+  // What another Envoy does with an answer is in its own log: the ledger waits for nothing of it.
+  const checker: Checker = {
+    ...options.checker,
+    check: (call, signal) => options.checker.check({ ...call, via: 'ext_authz' }, signal),
+  };
   const listens = (port: number | null, socketPath: string): Listen[] => [
     ...(port === null ? [] : [{ host: '127.0.0.1', port, token }]),
     ...(socketPath === '' ? [] : [{ socketPath }]),

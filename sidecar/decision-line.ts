@@ -1,8 +1,9 @@
 /** One decision as one line that a person reads, and the same as fields for a machine. */
-import { whatOf } from '../ext-authz/record.ts';
+import { isOpened, openedWhy, whatOf } from '../ext-authz/record.ts';
 import { printable } from '../filters/common/printable.ts';
 import { type Decision, errorCodeOf, retryAfterMsOf } from '../filters/decision.ts';
 import type { Call, Destination } from '../filters/facts.ts';
+import { type CommandLine, commandLineTo } from './invocation.ts';
 
 /** What a log says of a decision. No header, no query, no body: those may hold secrets. */
 export type DecisionFields = Readonly<{
@@ -44,7 +45,10 @@ function resourceOf(destination: Destination): string {
 
 const withoutQuery = (text: string): string => text.split(/[?#]/, 1)[0] ?? '';
 
-export function decisionFields(decision: Decision, call: Call, durationMs?: number): DecisionFields {
+/** What a line takes from the call itself; all but `via` is empty where the call could not be read. */
+type Told = Pick<Call, 'method' | 'authority' | 'path' | 'via'>;
+
+export function decisionFields(decision: Decision, call: Told, durationMs?: number): DecisionFields {
   const { destination } = decision;
   const code = errorCodeOf(decision);
   const retryAfterMs = retryAfterMsOf(decision);
@@ -70,6 +74,7 @@ export function decisionFields(decision: Decision, call: Call, durationMs?: numb
     policy_version: decision.policyVersion,
     ...(code === undefined ? {} : { code }),
     ...(decision.kind === 'Deny' ? { reason: decision.reason } : {}),
+    ...(decision.kind === 'Allow' && isOpened(decision) ? { reason: openedWhy } : {}),
     ...(retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }),
     ...(hold === undefined ? {} : { hold }),
     ...(decision.kind === 'RequiresOversight' ? { hold_timeout_ms: decision.timeout } : {}),
@@ -91,7 +96,12 @@ const clockTime = (ms: number): string => {
 const colours: Record<string, string> = { ALLOW: '32', DENY: '31', HOLD: '33', THROTTLE: '35' };
 
 /** `12:00:01.234 ALLOW demo GET demo.sallyport.test/hello rule=demo-read quota 2/3 left id=dec_…` */
-export function decisionLine(ms: number, fields: DecisionFields, colour = false): string {
+export function decisionLine(
+  ms: number,
+  fields: DecisionFields,
+  colour = false,
+  commandLine: CommandLine = commandLineTo(''),
+): string {
   const word = words[fields.kind];
   const shown = colour ? `\u001b[${colours[word]}m${word}\u001b[0m` : word;
   const parts = [
@@ -109,7 +119,7 @@ export function decisionLine(ms: number, fields: DecisionFields, colour = false)
   if (fields.retry_after_ms !== undefined)
     parts.push(`retry after ${Math.ceil(fields.retry_after_ms / 1_000)} s`);
   if (fields.kind === 'RequiresOversight' && fields.hold !== undefined)
-    parts.push(`approve: sallyport holds approve ${fields.hold}`);
+    parts.push(`approve: ${commandLine(`holds approve ${fields.hold}`)}`);
   else if (fields.hold !== undefined) parts.push(`hold=${fields.hold}`);
   parts.push(`id=${fields.id}`);
   return parts.join(' ');

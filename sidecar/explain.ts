@@ -8,6 +8,7 @@ import { assertAgreement } from '../filters/egress/agreement.ts';
 import { canonicalDestination } from '../filters/egress/canonical.ts';
 import type { Agent, Call, Destination } from '../filters/facts.ts';
 import type { CompiledPolicy, Explained, Verdict } from '../filters/policy/compiled.ts';
+import type { LeaseScope } from '../filters/policy/lease-region.ts';
 
 export const explainRequestSchema = z.strictObject({
   method: z.string().min(1).max(32),
@@ -31,6 +32,8 @@ export type ExplainReport = Readonly<{
   /** Quotas that the call would be paid from. */
   quotas: readonly Readonly<{ name: string; limit: number; window_ms: number }>[];
   approvers: readonly string[];
+  /** Requests that one decision may stand for, by their paths, or why it stands for this one alone. Of what is allowed only. */
+  lease: LeaseScope | undefined;
   shadow: readonly Readonly<{ rule: string; would: string }>[];
   rules: readonly Explained[];
 }>;
@@ -41,7 +44,7 @@ function findAgent(policy: CompiledPolicy, wanted: string | undefined): Agent {
   if (only === undefined)
     throw new SallyportError(
       'RequestMalformed',
-      `the policy has ${names.length} agents; name one: ${names.slice(0, 10).join(', ')}`,
+      `the policy has ${names.length} agents; name one as agent (--agent): ${names.slice(0, 10).join(', ')}`,
     );
   const known = policy.agent(only) ?? policy.agentBySpiffeId(only);
   if (known === undefined)
@@ -65,11 +68,19 @@ function splitUrl(url: string): { scheme: string; authority: string; path: strin
   };
 }
 
+/** The target of a CONNECT, as it stands. */
+function splitTarget(target: string): { scheme: string; authority: string; path: string } {
+  if (!/^[^/?#]+:\d+$/.test(target))
+    throw new SallyportError(
+      'RequestMalformed',
+      `${JSON.stringify(target.slice(0, 200))} is not host:port, which a CONNECT names`,
+    );
+  return { scheme: '', authority: target, path: '' };
+}
+
 export function callOf(request: ExplainRequest): Call {
   const connect = request.method === 'CONNECT';
-  const { scheme, authority, path } = connect
-    ? { scheme: '', authority: request.url, path: '' }
-    : splitUrl(request.url);
+  const { scheme, authority, path } = connect ? splitTarget(request.url) : splitUrl(request.url);
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(request.headers)) headers[name.toLowerCase()] = value;
   const host = authority.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
@@ -103,7 +114,7 @@ export function described(
 ): Readonly<{ call: Call; destination: Destination }> {
   const call = callOf(request);
   const found = canonicalDestination(call);
-  const readsMcp = call.stage === 'request' && policy.needsOf(found.host, found.path).mcp;
+  const readsMcp = call.stage === 'request' && policy.needsOf(found.host, found.path, found.method).mcp;
   const bytes = call.body.kind === 'whole' ? call.body.bytes : new Uint8Array();
   const mcp = readsMcp ? readMcp(bytes, call.headers['content-type'] ?? '') : call.mcp;
   const destination = { ...found, mcp };
@@ -122,6 +133,7 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
     policy_version: policy.version,
     quotas: [],
     approvers: [],
+    lease: undefined,
     shadow: [],
     rules: [],
   } as const satisfies Omit<ExplainReport, 'decision'>;
@@ -129,7 +141,8 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
   try {
     found = described(policy, request);
   } catch (thrown) {
-    if (!(thrown instanceof SallyportError)) throw thrown;
+    // What is no request is the asker's mistake; what is one and may not be sent is a denial.
+    if (!(thrown instanceof SallyportError) || thrown.code === 'RequestMalformed') throw thrown;
     return { ...report, decision: 'Deny', code: thrown.code, reason: thrown.message };
   }
   const { call, destination } = found;
@@ -150,6 +163,7 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
   return {
     ...shown,
     ...told(verdict),
+    lease: verdict.kind === 'allow' ? policy.leaseRegion(agent, destination, verdict.rule) : undefined,
     quotas: debits.map((debit) => ({ name: debit.quota, limit: debit.limit, window_ms: debit.windowMs })),
     rules: policy.explain(facts),
   };

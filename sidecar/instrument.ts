@@ -3,9 +3,11 @@ import { SallyportError } from '../config/errors.ts';
 import type { Authority, DataPlane, Minted } from '../envoy/data-plane.ts';
 import type { Checker } from '../ext-authz/checker.ts';
 import type { Journal } from '../filters/common/journal.ts';
+import type { JournalRecord } from '../filters/common/record.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { Resolver } from '../filters/egress/resolver.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import type { Audit } from './audit.ts';
 import type { Metrics } from './metrics.ts';
 import type { State } from './state.ts';
 import { version } from './version.ts';
@@ -34,7 +36,11 @@ export const countedResolver = (resolver: Resolver, metrics: Metrics, clock: Clo
   close: () => resolver.close(),
 });
 
-export const countedJournal = (journal: Journal, metrics: Metrics): Journal => ({
+export const countedJournal = (
+  journal: Journal,
+  metrics: Metrics,
+  onRecord?: (record: JournalRecord) => void,
+): Journal => ({
   append: (record) => {
     try {
       journal.append(record);
@@ -43,13 +49,16 @@ export const countedJournal = (journal: Journal, metrics: Metrics): Journal => (
       throw thrown;
     }
     metrics.add('journalAppends', { type: record.type });
+    onRecord?.(record);
   },
   tail: (limit) => journal.tail(limit),
   find: (id) => journal.find(id),
   close: () => journal.close(),
 });
 
-export function countedChecker(checker: Checker, metrics: Metrics): Checker {
+export type CountedChecker = Checker & Readonly<{ inFlight(): number }>;
+
+export function countedChecker(checker: Checker, metrics: Metrics): CountedChecker {
   let running = 0;
   return {
     check: async (call, signal) => {
@@ -63,6 +72,9 @@ export function countedChecker(checker: Checker, metrics: Metrics): Checker {
       }
     },
     settle: (decision, outcome) => checker.settle(decision, outcome),
+    settleById: (id, notSent) => checker.settleById(id, notSent),
+    inFlight: () => running,
+    ...(checker.lessor === undefined ? {} : { lessor: checker.lessor }),
   };
 }
 
@@ -70,7 +82,10 @@ export function countedChecker(checker: Checker, metrics: Metrics): Checker {
 export function countedAuthority(authority: Authority, metrics: Metrics): Authority {
   const known = new WeakSet<Minted>();
   return {
-    caPem: authority.caPem,
+    get caPem() {
+      return authority.caPem;
+    },
+    epoch: () => authority.epoch(),
     size: () => authority.size(),
     mint: async (host) => {
       const minted = await authority.mint(host);
@@ -88,6 +103,7 @@ export async function renderMetrics(
   metrics: Metrics,
   parts: Readonly<{
     state: State;
+    audit: Pick<Audit, 'log'>;
     policy: { current(): CompiledPolicy };
     authority: Authority;
     plane: DataPlane;
@@ -95,6 +111,11 @@ export async function renderMetrics(
 ): Promise<Readonly<{ contentType: string; text: string }>> {
   for (const [state, count] of Object.entries(parts.state.holds.counts()))
     metrics.set('holds', count, { state });
+  const { ledger, lockdown } = parts.state;
+  metrics.set('ledgerOpen', ledger.health().open);
+  metrics.set('ledgerLagSeconds', ledger.health().lagMs / 1_000);
+  metrics.set('lockdown', lockdown.isLocked() === undefined ? 0 : 1);
+  metrics.set('auditBehind', parts.audit.log.health().behind);
   const policy = parts.policy.current();
   metrics.clear('policyInfo');
   metrics.set('policyInfo', 1, { version: policy.version });

@@ -23,7 +23,7 @@ export function acquireLock(dir: string, stateDir: string = dir): Lock {
     const pid = owner !== undefined && isRunning(owner) ? `pid ${owner.pid}` : 'starting or stopping';
     throw new SallyportError(
       'SettingsInvalid',
-      `another sidecar (${pid}) uses ${dir}; end it with \`sallyport stop\`, or name other directories with --state-dir and --run-dir`,
+      `another sidecar (${pid}) uses ${dir}; end it with \`sallyport stop\`, or name another directory with --state-dir`,
       { cause: thrown },
     );
   }

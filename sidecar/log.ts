@@ -6,6 +6,7 @@ import { type DestinationStream, type Logger, pino } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import { printable, printableJson } from '../filters/common/printable.ts';
 import { clockTime, type DecisionFields, decisionLine } from './decision-line.ts';
+import { type CommandLine, commandLineTo } from './invocation.ts';
 import { redact, redactLine } from './redact.ts';
 
 export type LogTarget = Readonly<{ write(line: string): unknown; isTTY?: boolean | undefined }>;
@@ -13,11 +14,15 @@ export type LogTarget = Readonly<{ write(line: string): unknown; isTTY?: boolean
 const asRecord = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null ? { ...value } : { value };
 
-export function createLog(settings: Settings['log'], target: LogTarget = process.stdout): Logger {
+export function createLog(
+  settings: Settings['log'],
+  target: LogTarget = process.stdout,
+  commandLine: CommandLine = commandLineTo(''),
+): Logger {
   const pretty = settings.format === 'pretty' || (settings.format === 'auto' && target.isTTY === true);
   const destination: DestinationStream = {
     write: (line) => {
-      target.write(pretty ? readable(line, target.isTTY === true) : line);
+      target.write(pretty ? readable(line, target.isTTY === true, commandLine) : line);
     },
   };
   const log = pino(
@@ -45,10 +50,10 @@ const isDecision = (value: unknown): value is DecisionFields =>
   typeof value === 'object' && value !== null && 'kind' in value && 'resource' in value && 'id' in value;
 
 /** One JSON line of pino's as a line for a person. */
-function readable(line: string, colour: boolean): string {
+function readable(line: string, colour: boolean, commandLine: CommandLine): string {
   const { time, level, msg, decision, ...rest } = asRecord(JSON.parse(line));
   const ms = typeof time === 'number' ? time : Date.now();
-  if (isDecision(decision)) return `${decisionLine(ms, decision, colour)}\n`;
+  if (isDecision(decision)) return `${decisionLine(ms, decision, colour, commandLine)}\n`;
   const details = Object.entries(rest).map(
     ([name, value]) =>
       `${printable(name, 64)}=${printable(typeof value === 'string' ? value : JSON.stringify(detail(value)), 400)}`,

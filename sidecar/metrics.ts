@@ -1,5 +1,9 @@
 /** Prometheus metrics: names, help, labels and buckets are those of `config/metrics.ts`. */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+// Not the package's index: it loads OpenTelemetry, quantiles and a push client as well, 80 modules that nothing here needs.
+import Counter from 'prom-client/lib/counter.js';
+import Gauge from 'prom-client/lib/gauge.js';
+import Histogram from 'prom-client/lib/histogram.js';
+import Registry from 'prom-client/lib/registry.js';
 import { metrics as declared, type Metric, type MetricKey } from '../config/metrics.ts';
 import { type Decision, errorCodeOf } from '../filters/decision.ts';
 import type { Hold } from '../filters/oversight/holds.ts';
@@ -60,7 +64,9 @@ export function countDecision(metrics: Metrics, decision: Decision, durationUs: 
   if (decision.rule !== undefined)
     metrics.add('ruleMatches', { rule: decision.rule, outcome: outcomeOf(decision) });
   for (const { rule, would } of decision.shadow) metrics.add('shadowOutcomes', { rule, would });
-  if (kind === 'Allow') for (const { name } of decision.quotas) metrics.add('quotaDebits', { quota: name });
+  if (kind === 'Allow')
+    for (const { name } of decision.quotas)
+      metrics.add('quotaDebits', { quota: name }, decision.lease?.calls ?? 1);
   if (kind === 'QuotaExceeded' || kind === 'RateLimited')
     metrics.add('quotaRefusals', { quota: decision.quota });
 }

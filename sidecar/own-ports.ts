@@ -11,6 +11,7 @@ export type OwnPorts = Readonly<{
   has(port: number): boolean;
   /** From now on these addresses are listened on as well. */
   add(addresses: readonly (string | undefined)[]): void;
+  addPorts(ports: readonly number[]): void;
   /** Every listener has told its address: a wanted port that another process has is that process's. */
   settle(): void;
 }>;
@@ -28,6 +29,9 @@ export function createOwnPorts(settings: Settings): OwnPorts {
         const port = address === undefined ? undefined : portOf(address);
         if (port !== undefined) taken.add(port);
       }
+    },
+    addPorts: (ports) => {
+      for (const port of ports) taken.add(port);
     },
     settle: () => wanted.clear(),
   };

@@ -3,9 +3,8 @@ import type { Logger } from 'pino';
 import { formatIssue, type Issue } from '../config/policy/issue.ts';
 import { type PolicyWatch, watchPolicy } from '../config/policy/watch.ts';
 import type { DataPlane } from '../envoy/data-plane.ts';
-import { findUser } from '../filters/common/unix-user.ts';
-import { compilePolicy } from '../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import { loadPolicyFile } from '../filters/policy/reader.ts';
 import type { Metrics } from './metrics.ts';
 
 export type LivePolicy = PolicyWatch<CompiledPolicy> &
@@ -14,9 +13,9 @@ export type LivePolicy = PolicyWatch<CompiledPolicy> &
     attach(plane: DataPlane, carried: CompiledPolicy): Promise<void>;
     /** Why the file as it stands is not the policy that holds; empty where it is. */
     rejected(): readonly string[];
+    /** Told of each policy that takes the place of another. Must not throw. */
+    onApplied(listener: (policy: CompiledPolicy) => void): void;
   }>;
-
-export const userLookup = { uidOf: (user: string): number | undefined => findUser(user)?.uid };
 
 export async function openPolicy(options: {
   file: string;
@@ -27,15 +26,18 @@ export async function openPolicy(options: {
   let plane: DataPlane | undefined;
   let rejected: readonly string[] = [];
   let version = '';
+  const listeners: ((policy: CompiledPolicy) => void)[] = [];
   const watch = await watchPolicy<CompiledPolicy>({
     file,
-    build: (parsed) => compilePolicy(parsed, userLookup),
+    load: loadPolicyFile,
     apply: async (policy) => plane?.apply(policy),
     onChange: (policy) => {
       rejected = [];
+      const isOther = version !== '' && version !== policy.version;
       version = policy.version;
       log.info({ policy: version, rules: policy.source.rules.length }, `policy ${file} holds now`);
       options.metrics.add('policyReloads', { result: 'accepted' });
+      if (isOther) for (const listener of listeners) listener(policy);
     },
     onReject: (issues: readonly Issue[]) => {
       rejected = issues.map(formatIssue);
@@ -54,5 +56,8 @@ export async function openPolicy(options: {
       if (watch.current() !== carried) await started.apply(watch.current());
     },
     rejected: () => rejected,
+    onApplied: (listener) => {
+      listeners.push(listener);
+    },
   };
 }

@@ -5,11 +5,19 @@ import { limits } from '../config/limits.ts';
 
 const host = '127.0.0.1';
 
-/** The port that a listener gets for this one; undefined where it is in use or may not be bound. */
-const tryPort = (port: number): Promise<number | undefined> =>
-  new Promise((resolve) => {
+/** The port that a listener gets for this one; undefined where it is in use. */
+const tryPort = (port: number, what: string): Promise<number | undefined> =>
+  new Promise((resolve, reject) => {
     const probe = createServer();
-    probe.once('error', () => resolve(undefined));
+    probe.once('error', (thrown: NodeJS.ErrnoException) => {
+      if (thrown.code === 'EADDRINUSE') resolve(undefined);
+      else
+        reject(
+          new SallyportError('SettingsInvalid', `${what}: ${thrown.message}; name another port`, {
+            cause: thrown,
+          }),
+        );
+    });
     probe.listen({ port, host, exclusive: true }, () => {
       const address = probe.address();
       probe.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined));
@@ -20,7 +28,7 @@ const tryPort = (port: number): Promise<number | undefined> =>
 export async function freePort(wanted: number, what: string, taken: readonly number[] = []): Promise<number> {
   const last = Math.min(65_535, wanted + limits.portsTried);
   for (let port = wanted; port <= last; port += 1) {
-    const found = taken.includes(port) ? undefined : await tryPort(port);
+    const found = taken.includes(port) ? undefined : await tryPort(port, what);
     if (found !== undefined) return found;
   }
   throw new SallyportError('SettingsInvalid', `${what}: ports ${wanted} to ${last} are all in use`);

@@ -1,14 +1,27 @@
 /** The parts that `/health` asks, each by using it. */
+import { limits } from '../config/limits.ts';
 import type { DataPlane } from '../envoy/data-plane.ts';
-import { diskProbe, type Probe } from './health.ts';
+import { diskProbe, type Part, type Probe } from './health.ts';
+import { invocation } from './invocation.ts';
 import type { LivePolicy } from './policy.ts';
 import type { State } from './state.ts';
+
+/** A ledger that is behind still loses nothing; one that cannot write waits for the disk. */
+function ledgerPart({ health }: State['ledger']): Omit<Part, 'name'> {
+  const { open, lagMs, failure } = health();
+  if (failure !== '') return { status: 'Unhealthy', detail: failure };
+  const told = `${open} open`;
+  return lagMs > limits.ledgerBehindMs
+    ? { status: 'Degraded', detail: `${told}, ${Math.round(lagMs / 1_000)} s behind the access log` }
+    : { status: 'Healthy', detail: told };
+}
 
 export function probesOf(parts: {
   policy: LivePolicy;
   state: State;
   stateDir: string;
   plane: DataPlane;
+  audit: Readonly<{ probes(): readonly Probe[] }>;
 }): readonly Probe[] {
   const { policy, state, plane } = parts;
   return [
@@ -30,6 +43,7 @@ export function probesOf(parts: {
         return diskProbe(parts.stateDir);
       },
     },
+    ...parts.audit.probes(),
     {
       name: 'holds',
       ask: () => {
@@ -38,7 +52,20 @@ export function probesOf(parts: {
           ? { status: 'Healthy', detail: `${Pending} pending` }
           : {
               status: 'Degraded',
-              detail: `${Unknown} with unknown outcome: sallyport holds list --state Unknown`,
+              detail: `${Unknown} with unknown outcome: ${invocation} holds list --state Unknown`,
+            };
+      },
+    },
+    { name: 'ledger', ask: () => ledgerPart(state.ledger) },
+    {
+      name: 'lockdown',
+      ask: () => {
+        const locked = state.lockdown.isLocked();
+        return locked === undefined
+          ? { status: 'Healthy', detail: 'none' }
+          : {
+              status: 'Degraded',
+              detail: `everything is refused since ${locked.since}, by ${locked.by}: ${locked.reason}`,
             };
       },
     },

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { startTicksOf } from '../filters/common/start-ticks.ts';
 
-export const processSchema = z.object({ name: z.string(), pid: z.int(), startTicks: z.string() });
+const processSchema = z.object({ name: z.string(), pid: z.int(), startTicks: z.string() });
 const runFileSchema = z.object({
   /** The sidecar itself first, then whatever ends with it. */
   processes: z.array(processSchema).min(1),

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Settings } from '../config/settings.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import type { CommandLine } from './invocation.ts';
 import type { ProcessRef } from './run-file.ts';
 import type { Status } from './status.ts';
 
@@ -12,6 +13,8 @@ export type SidecarOptions = Readonly<{
   clock?: Clock;
   /** Progress of a long step, for a person. */
   report?: (line: string) => void;
+  /** How another call of the command line reaches this sidecar; for hints in log and health. */
+  commandLine?: CommandLine;
   /** Processes that end with this sidecar, such as the example upstream. */
   children?: readonly ProcessRef[];
   /** The admin API was asked to stop: whoever holds the sidecar calls `stop`. */

@@ -1,29 +1,44 @@
 /** What a sidecar keeps: database, journal, quotas and holds, opened in one place and closed in reverse. */
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import { followHoldOutcomes } from '../envoy/hold-outcomes.ts';
+import { finishErasing } from '../filters/audit/erase.ts';
+import type { AuditLog } from '../filters/audit/log.ts';
 import { openDatabase } from '../filters/common/database.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Journal } from '../filters/common/journal.ts';
-import { openJournal } from '../filters/common/journal-file.ts';
+import { type JournalFile, openJournal } from '../filters/common/journal-file.ts';
+import type { JournalRecord } from '../filters/common/record.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { HoldStore } from '../filters/oversight/holds.ts';
+import type { Mark } from '../filters/oversight/mask.ts';
+import { openMark } from '../filters/oversight/mask-key.ts';
 import { openHoldStore } from '../filters/oversight/sqlite.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
 import type { QuotaStore } from '../filters/quota/quota.ts';
 import { openQuotaStore } from '../filters/quota/sqlite.ts';
+import { createIncidents } from './incidents.ts';
 import { countedJournal } from './instrument.ts';
+import { invocation } from './invocation.ts';
+import { type Ledger, openLedger } from './ledger.ts';
+import { type Lockdown, openLockdown } from './lockdown.ts';
 import type { Metrics } from './metrics.ts';
+import { observeRefusal } from './observe.ts';
 
 export type State = Readonly<{
   journal: Journal;
+  /** The journal as its follower sees it. */
+  journalFile: JournalFile;
+  /** From now on the journal waits for the log, which is closed after it. */
+  follow(log: AuditLog): void;
   quota: QuotaStore;
   holds: HoldStore;
+  mark: Mark;
+  ledger: Ledger;
+  lockdown: Lockdown;
   /** Why the newest record could not be written; empty where it was. */
   journalFailed(): string;
-  close(): void;
+  close(): Promise<void>;
 }>;
 
 export function openState(
@@ -34,32 +49,47 @@ export function openState(
     log: Logger;
     policy: { current(): CompiledPolicy };
     metrics: Metrics;
+    /** Of `incidents.lockdown`. */
+    locksOnIncident: boolean;
+    /** Told of each record that was written; must not throw. */
+    onRecord?: ((record: JournalRecord) => void) | undefined;
   }>,
 ): State {
-  const { clock, ids, log, policy } = options;
+  const { clock, ids, log, policy, metrics } = options;
   const membersOf = (group: string): readonly string[] =>
     policy.current().source.approvers[group]?.members ?? [];
+  const mark = openMark(stateDir);
   const holdsDb = openDatabase(path.join(stateDir, 'holds.db'));
   const quotasDb = openDatabase(path.join(stateDir, 'quotas.db'), { synchronous: 'NORMAL' });
-  const { journal, failed } = remembering(
-    countedJournal(
-      openJournal(stateDir, {
-        clock,
-        onError: (thrown) => log.error({ err: thrown }, 'the journal could not be synced'),
-      }),
-      options.metrics,
-    ),
-  );
+  finishErasing(stateDir);
+  const journalFile = openJournal(stateDir, {
+    clock,
+    onError: (thrown) => log.error({ err: thrown }, 'the journal could not be synced'),
+  });
+  let follower: AuditLog | undefined;
+  const { journal, failed } = remembering(countedJournal(journalFile, options.metrics, options.onRecord));
   const quota = openQuotaStore(quotasDb, clock);
   const holds = openHoldStore(holdsDb, { clock, ids, membersOf });
-  const outcomes = followHoldOutcomes(stateDir, holds);
-  // What Envoy logged while no sidecar ran comes before the question what is unknown.
-  while (outcomes()) log.info('reading the access log of the time without a sidecar');
+  const lockdown = openLockdown({ stateDir, journal, ids, clock });
+  const incidents = createIncidents({
+    ...{ journal, ids, clock, log, metrics },
+    onRefusal: observeRefusal(journal, log, metrics),
+    onBypass: (incident) => {
+      if (!options.locksOnIncident) return;
+      try {
+        lockdown.lock('sallyport', `incident ${incident.id}: ${incident.why}`);
+      } catch (err) {
+        log.error({ err, incident: incident.id }, 'the lockdown for an incident could not be kept');
+      }
+    },
+  });
+  // What was logged while no sidecar ran comes before the question what is unknown.
+  const ledger = openLedger({ stateDir, journal, holds, incidents, clock, log, metrics });
   const recovered = holds.recover();
   if (recovered > 0)
     log.warn(
       { holds: recovered },
-      `${recovered} approved requests may or may not have been sent when the last sidecar ended: sallyport holds list --state Unknown`,
+      `${recovered} approved requests may or may not have been sent when the last sidecar ended: ${invocation} holds list --state Unknown`,
     );
   const expire = (): void => {
     try {
@@ -71,29 +101,26 @@ export function openState(
   };
   expire();
   const timer = setInterval(expire, limits.holdExpireEveryMs).unref();
-  let unread = '';
-  const follow = setInterval(() => {
-    try {
-      outcomes();
-      unread = '';
-    } catch (thrown) {
-      // Holds stay Released, and are Unknown at the next start. Said once, not four times a second.
-      const { message } = toSallyportError(thrown);
-      if (message !== unread) log.error({ err: thrown }, 'the access log could not be read');
-      unread = message;
-    }
-  }, limits.logTailEveryMs).unref();
   return {
-    journal,
+    journal: ledger.watch(journal),
+    journalFile,
+    follow: (next) => {
+      follower = next;
+      journalFile.follow(next);
+    },
     quota,
     holds,
+    mark,
+    ledger,
+    lockdown,
     journalFailed: failed,
-    close: () => {
+    close: async () => {
       clearInterval(timer);
-      clearInterval(follow);
+      ledger.close();
       holds.close();
       quota.close();
       journal.close();
+      await follower?.close();
       holdsDb.close();
       quotasDb.close();
     },

@@ -7,7 +7,7 @@ import type { CheckServers } from './check-servers.ts';
 import type { ChosenPlane } from './data-plane.ts';
 import type { Health } from './health.ts';
 import type { LivePolicy } from './policy.ts';
-import { type ProcessRef, processRef, processSchema } from './run-file.ts';
+import { type ProcessRef, processRef } from './run-file.ts';
 import type { State } from './state.ts';
 import { version } from './version.ts';
 
@@ -34,13 +34,16 @@ export const statusSchema = z.object({
   run_dir: text,
   ca: z.object({ file: text, bundle: text, dir: text }),
   holds: z.record(text, z.int()),
+  /** Absent where none holds. */
+  lockdown: z.object({ reason: text, by: text, since: text }).optional(),
   health: z.object({
     status: z.enum(['Healthy', 'Degraded', 'Unhealthy']),
     parts: z.array(
       z.object({ name: text, status: z.enum(['Healthy', 'Degraded', 'Unhealthy']), detail: text }),
     ),
   }),
-  processes: z.array(processSchema),
+  /** `start_ticks` tells a process from a later one with the same number; empty where it is unknown. */
+  processes: z.array(z.object({ name: text, pid: z.int(), start_ticks: text })),
 });
 export type Status = z.output<typeof statusSchema>;
 
@@ -101,7 +104,12 @@ export async function statusOf(parts: StatusParts): Promise<Status> {
     run_dir: parts.runDir,
     ca: { file: trust.caFile, bundle: trust.bundleFile, dir: trust.certDir },
     holds: parts.state.holds.counts(),
+    lockdown: parts.state.lockdown.isLocked(),
     health: { status: health.status, parts: health.parts.map((part) => ({ ...part })) },
-    processes: [...(await processesOf(chosen, parts.children))],
+    processes: (await processesOf(chosen, parts.children)).map(({ name, pid, startTicks }) => ({
+      name,
+      pid,
+      start_ticks: startTicks,
+    })),
   };
 }

@@ -56,13 +56,12 @@ export function metricsPage(): string {
 
 type LimitSection = { title: string; rows: string[][] };
 
-/** Titles and sentences are the comments of the declaration, so `source` is the text of `config/limits.ts`. */
+/** Titles and sentences are the comments of the declarations, so `source` is the text of `config/limits-*.ts`. */
 export function limitsPage(source: string): string {
   const values: Readonly<Record<string, number>> = limits;
   const sections: LimitSection[] = [];
   let sentence = '';
-  const body = source.slice(source.indexOf('export const limits = {'), source.indexOf('} as const;'));
-  for (const line of body.split('\n')) {
+  for (const line of source.split('\n')) {
     const title = /^ {2}\/\/ (.+?)\.?$/.exec(line)?.[1];
     const comment = /^ {2}\/\*\* (.+) \*\/$/.exec(line)?.[1];
     const name = /^ {2}(\w+):/.exec(line)?.[1];
@@ -75,7 +74,7 @@ export function limitsPage(source: string): string {
     }
   }
   return [
-    generatedNote('config/limits.ts'),
+    generatedNote('config/limits-*.ts'),
     '# Limits',
     'Units are in the names. A limit that can be moved is ' +
       'the default or the bound of a [setting](configuration.md).',

@@ -8,7 +8,9 @@ import { policyPage } from './policy-page.ts';
 export type GeneratedDocument = Readonly<{ path: string; text: string }>;
 
 export function generatedDocuments(): readonly GeneratedDocument[] {
-  const limitsSource = readFileSync(new URL('../limits.ts', import.meta.url), 'utf8');
+  const limitsSource = ['requests', 'policy', 'processes', 'state']
+    .map((part) => readFileSync(new URL(`../limits-${part}.ts`, import.meta.url), 'utf8'))
+    .join('');
   return [
     { path: 'docs/policy.md', text: policyPage() },
     { path: 'docs/configuration.md', text: configurationPage() },

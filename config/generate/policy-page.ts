@@ -111,7 +111,10 @@ where it forbids or holds, and as no match where it allows. A fault never opens 
 
 - \`to\` is compared with the canonical destination: host in lower case and IDNA A-labels without trailing dot, path
   with unreserved characters decoded and without dot segments. A request whose destination can be read in two ways
-  (encoded slashes, odd spellings of addresses, user names in the URL) is refused before any rule.
+  (encoded slashes, odd spellings of addresses) is refused before any rule.
+- User information in an absolute URL, and a second Host or none beside one, are refused by the embedded data plane.
+  Envoy drops them before anything can see them: they reach neither the check nor the destination, and rule, pin
+  and destination are those of the URL's host.
 - In hosts \`*\` is one label and \`**\` any number of labels, none included: \`**.example.org\` is also \`example.org\`. In
   paths they are segments: \`/gists/**\` is also \`/gists\`. A wildcard is a whole label or segment.
 - Wildcards do not stand for addresses; name an address itself. Only a bare \`**\` of a rule that forbids or holds, and

@@ -21,8 +21,15 @@ export function fieldName(path: FieldPath): string {
   return text;
 }
 
-/** `policy.yaml:12:5: rules[3].when: message` */
-export const formatIssue = (issue: Issue): string =>
-  `${issue.file}:${issue.line}:${issue.column}: ${issue.field === '' ? '' : `${issue.field}: `}${issue.message}`;
+/** `policy.yaml:12:5: rules[3].when: message`; without the position where it is unknown. */
+export const formatIssue = ({ file, line, column, field, message }: Issue): string =>
+  `${line === 0 ? file : `${file}:${line}:${column}`}: ${field === '' ? '' : `${field}: `}${message}`;
 
-export type Result<T> = Readonly<{ ok: true; value: T }> | Readonly<{ ok: false; issues: readonly Issue[] }>;
+export type Refusal = Readonly<{
+  ok: false;
+  issues: readonly Issue[];
+  /** How many were found; absent where `issues` are all. */
+  count?: number;
+}>;
+
+export type Result<T> = Readonly<{ ok: true; value: T }> | Refusal;

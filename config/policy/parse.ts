@@ -5,7 +5,7 @@ import { inputSchemaOf, type JsonSchema } from '../schema-tools.ts';
 import { fileIssue, type Problem, printable, readText, type Source, textIssue } from '../source.ts';
 import { parseYaml } from '../yaml-source.ts';
 import { problemsOf } from '../zod-issues.ts';
-import { type FieldPath, fieldName, type Issue, type Result } from './issue.ts';
+import { type FieldPath, fieldName, type Issue, type Refusal, type Result } from './issue.ts';
 import { referenceProblems } from './references.ts';
 import { type Policy, policySchema } from './schema.ts';
 
@@ -23,21 +23,34 @@ let schema: JsonSchema | undefined;
 export const policyVersion = (text: string): string =>
   createHash('sha256').update(text).digest('hex').slice(0, 12);
 
-/** Never throws: garbage gives issues. */
-export function parsePolicy(text: string, file: string): Result<ParsedPolicy> {
+/**
+ * What is wrong with a document beside its shape and its names, such as conditions that do not compile. Asked
+ * only where the document is no policy yet, so it must take any value.
+ */
+export type Beyond = (document: unknown) => readonly Problem[];
+
+const nothingBeyond: Beyond = () => [];
+
+/** Never throws: garbage gives issues. @param beyond so that one reading tells everything that is wrong. */
+export function parsePolicy(text: string, file: string, beyond = nothingBeyond): Result<ParsedPolicy> {
   const unclean = textIssue(text, file, limits.policyBytesMax);
   if (unclean !== undefined) return { ok: false, issues: [unclean] };
-  const source = parseYaml(text, file, limits.policyTokensMax);
-  if (!source.ok) return { ok: false, issues: capped(source.issues, file) };
-  const { value, positionOf } = source.value;
+  const read = parseYaml(text, file, limits.policyTokensMax);
+  const source = read.ok ? read.value : read.rest;
+  const repeated = read.ok ? [] : read.issues;
+  if (source === undefined) return refusal(repeated, file);
+  const { value, positionOf } = source;
   const parsed = policySchema.safeParse(value);
   schema ??= inputSchemaOf(policySchema);
   const problems = [
     ...(parsed.success ? [] : problemsOf(parsed.error, value, schema, mayShow)),
     ...referenceProblems(value),
   ];
-  if (!parsed.success || problems.length > 0)
-    return { ok: false, issues: issuesOf(problems, source.value, file) };
+  if (!parsed.success || problems.length > 0 || repeated.length > 0) {
+    const told = new Set(problems.map(({ path }) => fieldName(path)));
+    const further = beyond(value).filter(({ path }) => !told.has(fieldName(path)));
+    return refusalOf([...problems, ...further], source, file, repeated);
+  }
   return {
     ok: true,
     value: {
@@ -54,9 +67,9 @@ export function parsePolicy(text: string, file: string): Result<ParsedPolicy> {
   };
 }
 
-export function loadPolicy(file: string): Result<ParsedPolicy> {
+export function loadPolicy(file: string, beyond = nothingBeyond): Result<ParsedPolicy> {
   const text = readText(file, limits.policyBytesMax);
-  return text.ok ? parsePolicy(text.value, file) : text;
+  return text.ok ? parsePolicy(text.value, file, beyond) : text;
 }
 
 /** A password put where its hash belongs must not reach a log. */
@@ -65,25 +78,38 @@ const mayShow = (path: FieldPath): boolean => !path.includes('credentials');
 const printedField = (path: FieldPath): string =>
   fieldName(path.map((part) => (typeof part === 'number' ? part : printable(part))));
 
-/** By place, the first `policyErrorsShownMax` of them and how many more there are. */
-export function issuesOf(problems: readonly Problem[], source: Source, file: string): Issue[] {
-  const placed = problems
-    .map((problem) => ({ problem, position: source.positionOf(problem.path, problem.at) }))
-    .sort((a, b) => a.position.line - b.position.line || a.position.column - b.position.column);
-  const shown = placed.slice(0, limits.policyErrorsShownMax).map(
-    ({ problem, position }): Issue => ({
-      file,
-      ...position,
-      field: printedField(problem.path),
-      message: problem.message(),
-    }),
-  );
-  return shown.length === placed.length ? shown : [...shown, moreIssue(placed.length - shown.length, file)];
+/** Of each issue the place is found now and the message made where it is shown: a hint costs a search. */
+type PlacedIssue = Issue | (Omit<Issue, 'message'> & Readonly<{ message: () => string }>);
+
+const placed = (problems: readonly Problem[], source: Source, file: string): PlacedIssue[] =>
+  problems.map(({ path, at, message }) => ({
+    file,
+    ...source.positionOf(path, at),
+    field: printedField(path),
+    message,
+  }));
+
+/** By place, the first `policyErrorsShownMax` of them, and how many there are. */
+export function refusal(issues: readonly PlacedIssue[], file: string): Refusal {
+  const shown = issues
+    .toSorted((a, b) => a.line - b.line || a.column - b.column)
+    .slice(0, limits.policyErrorsShownMax)
+    .map((issue): Issue => {
+      const { message } = issue;
+      return { ...issue, message: typeof message === 'string' ? message : message() };
+    });
+  const more = issues.length - shown.length;
+  return {
+    ok: false,
+    issues: more === 0 ? shown : [...shown, fileIssue(file, `${more} more`)],
+    count: issues.length,
+  };
 }
 
-const moreIssue = (count: number, file: string): Issue => fileIssue(file, `${count} more`);
-
-function capped(issues: readonly Issue[], file: string): Issue[] {
-  const shown = issues.slice(0, limits.policyErrorsShownMax);
-  return shown.length === issues.length ? shown : [...shown, moreIssue(issues.length - shown.length, file)];
-}
+/** @param known what was found already, with its place. */
+export const refusalOf = (
+  problems: readonly Problem[],
+  source: Source,
+  file: string,
+  known: readonly Issue[] = [],
+): Refusal => refusal([...known, ...placed(problems, source, file)], file);

@@ -6,75 +6,109 @@ import { type FSWatcher, realpathSync, statSync, watch } from 'node:fs';
 import { dirname } from 'node:path';
 import { SallyportError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import { fileIssue, readText } from '../source.ts';
+import { fileIssue } from '../source.ts';
 import { formatIssue, type Issue, type Result } from './issue.ts';
-import { type ParsedPolicy, parsePolicy, policyVersion } from './parse.ts';
 
 export type PolicyWatch<T> = Readonly<{
   current(): T;
-  /** Reads the file now, whether or not it changed. Resolves with the value that holds, or what is wrong with the file. */
+  /**
+   * Reads the file now, whether or not it changed. Resolves with the value that holds, or what is wrong with
+   * the file. Asked while another reading is under way, all who ask wait for the one after it.
+   */
   reload(): Promise<Result<T>>;
+  /** Also ends a reading that is under way; whoever waits for it gets the value that holds. */
   close(): void;
 }>;
 
+/** `key`: the version of a text, or why it could not be read. */
+export type Loaded<T> =
+  | Readonly<{ kind: 'known'; key: string }>
+  | Readonly<{ kind: 'value'; key: string; value: T }>
+  | Readonly<{ kind: 'refused'; key: string; issues: readonly Issue[] }>;
+
 export type WatchOptions<T> = Readonly<{
   file: string;
-  build(parsed: ParsedPolicy): Result<T>;
+  /**
+   * Reads and builds what the file holds now. A text whose key is among `known` need not be built. Must not
+   * keep the process from other work for long.
+   */
+  load(file: string, known: readonly string[], signal: AbortSignal): Promise<Loaded<T>>;
   /** Puts the value into effect; a rejection leaves the old one in effect. */
   apply?(value: T): Promise<void>;
   /** A value of another version holds now. Not called for the first one. */
-  onChange(value: T, parsed: ParsedPolicy): void;
+  onChange(value: T): void;
   /** The file changed and is wrong; called once for each wrong text, and on every `reload`. */
   onReject(issues: readonly Issue[]): void;
 }>;
 
 export async function watchPolicy<T>(options: WatchOptions<T>): Promise<PolicyWatch<T>> {
   const { file } = options;
-  const first = await load(options, undefined);
-  if (!first.ok) throw new SallyportError('PolicyInvalid', first.issues.map(formatIssue).join('\n'));
-  let held = first.value;
-  /** What was refused last: a version, or the reason that the file could not be read. */
+  const ending = new AbortController();
+  const first = await applied(options, await options.load(file, [], ending.signal));
+  if (first.kind === 'refused')
+    throw new SallyportError('PolicyInvalid', first.issues.map(formatIssue).join('\n'));
+  if (first.kind === 'known') throw new SallyportError('Internal', 'the first policy was read as known');
+  let held = first;
+  /** Key of what was refused last. */
   let refused = '';
-  let closed = false;
-  let turn: Promise<unknown> = Promise.resolve();
 
   const attempt = async (asked: boolean): Promise<Result<T>> => {
-    if (closed) return { ok: true, value: held.value };
-    const text = readText(file, limits.policyBytesMax);
-    const key = text.ok ? policyVersion(text.value) : text.issues.map(formatIssue).join('\n');
-    if (key === held.parsed.version) {
-      refused = '';
-      return { ok: true, value: held.value };
+    const holding = (): Result<T> => ({ ok: true, value: held.value });
+    if (ending.signal.aborted) return holding();
+    let loaded: Loaded<T>;
+    try {
+      const known = asked ? [held.key] : [held.key, refused];
+      loaded = await options.load(file, known, ending.signal);
+      if (!ending.signal.aborted) loaded = await applied(options, loaded);
+    } catch (thrown) {
+      if (!ending.signal.aborted) throw thrown;
+      return holding();
     }
-    if (key === refused && !asked) return { ok: true, value: held.value };
-    const loaded = text.ok ? await load(options, text.value) : text;
-    if (closed) return { ok: true, value: held.value };
-    if (!loaded.ok) {
-      refused = key;
-      options.onReject(loaded.issues);
-      return loaded;
+    if (ending.signal.aborted) return holding();
+    switch (loaded.kind) {
+      case 'known':
+        if (loaded.key === held.key) refused = '';
+        return holding();
+      case 'refused':
+        refused = loaded.key;
+        options.onReject(loaded.issues);
+        return { ok: false, issues: loaded.issues };
+      case 'value':
+        refused = '';
+        held = loaded;
+        options.onChange(held.value);
+        return holding();
     }
-    refused = '';
-    held = loaded.value;
-    options.onChange(held.value, held.parsed);
-    return { ok: true, value: held.value };
   };
-  /** One at a time: a slow apply is never overtaken by a later text. */
+
+  let turn: Promise<unknown> = Promise.resolve();
+  let waiting: { asked: boolean; done: Promise<Result<T>> } | undefined;
+  const next = (): Promise<Result<T>> => {
+    const isAsked = waiting?.asked === true;
+    waiting = undefined;
+    return attempt(isAsked);
+  };
+  /** One at a time, so that a slow one is never overtaken by a later text, and at most one waits. */
   const queue = (asked: boolean): Promise<Result<T>> => {
-    const mine = turn.then(() => attempt(asked));
-    turn = mine.catch(() => undefined);
-    return mine;
+    if (waiting !== undefined) {
+      waiting.asked ||= asked;
+      return waiting.done;
+    }
+    const done = turn.then(next);
+    waiting = { asked, done };
+    turn = done.catch(() => undefined);
+    return done;
   };
 
   const follower = followFile(file, () => {
-    // `build` and the callbacks are the caller's: what they throw is told, and the watch goes on.
+    // `load` and the callbacks are the caller's: what they throw is told, and the watch goes on.
     queue(false).catch((thrown: unknown) => options.onReject([fileIssue(file, reasonOf(thrown))]));
   });
   return {
     current: () => held.value,
     reload: () => queue(true),
     close: () => {
-      closed = true;
+      ending.abort();
       follower.close();
     },
   };
@@ -82,25 +116,15 @@ export async function watchPolicy<T>(options: WatchOptions<T>): Promise<PolicyWa
 
 const reasonOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : 'unknown failure');
 
-type Held<T> = Readonly<{ value: T; parsed: ParsedPolicy }>;
-
-async function load<T>(options: WatchOptions<T>, text: string | undefined): Promise<Result<Held<T>>> {
-  const read: Result<string> =
-    text === undefined ? readText(options.file, limits.policyBytesMax) : { ok: true, value: text };
-  if (!read.ok) return read;
-  const parsed = parsePolicy(read.value, options.file);
-  if (!parsed.ok) return parsed;
-  const built = options.build(parsed.value);
-  if (!built.ok) return built;
+async function applied<T>(options: WatchOptions<T>, loaded: Loaded<T>): Promise<Loaded<T>> {
+  if (loaded.kind !== 'value') return loaded;
   try {
-    await options.apply?.(built.value);
+    await options.apply?.(loaded.value);
+    return loaded;
   } catch (thrown) {
-    return {
-      ok: false,
-      issues: [fileIssue(options.file, `valid, but could not be put into effect: ${reasonOf(thrown)}`)],
-    };
+    const issue = fileIssue(options.file, `valid, but could not be put into effect: ${reasonOf(thrown)}`);
+    return { kind: 'refused', key: loaded.key, issues: [issue] };
   }
-  return { ok: true, value: { value: built.value, parsed: parsed.value } };
 }
 
 /**

@@ -2,6 +2,23 @@
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 
+/** Made again at every start, or by setup; `envoy` and `embedded` are the logs of the data planes. */
+export const leftOutDirectories: ReadonlySet<string> = new Set(['run', 'tools', 'envoy', 'embedded', 'demo']);
+/** SQLite's own companions are inside the copy; locks and sockets belong to a running process. */
+export const leftOutFiles = /(-wal|-shm|-journal|\.lock|\.kek|\.kek\.next|\.pid|\.sock|\.tmp)$/;
+
+/** They tell what became of the decisions and holds of another state. */
+const logs: ReadonlySet<string> = new Set(['envoy', 'embedded']);
+
+/**
+ * True where a name at the top of a state directory is no state: it may lie where a backup is restored to. The lock is
+ * there while it is. Never a companion of a database, which SQLite would take for that of the restored one.
+ */
+export const isNoState = (name: string): boolean =>
+  (leftOutDirectories.has(name) && !logs.has(name)) ||
+  name.startsWith('sidecar.lock') ||
+  name.endsWith('.kek');
+
 export const backupFormat = 'sallyport backup';
 export const backupVersion = 1;
 
@@ -59,6 +76,8 @@ export function readBackupLine(line: string): BackupLine {
   const path = fields.get('path');
   const bytes = fields.get('bytes');
   if (!isSafePath(path)) throw badBackup('a file has a name that leads elsewhere');
+  if (leftOutDirectories.has(path.split('/', 1)[0] ?? '') || leftOutFiles.test(path))
+    throw badBackup(`${path} is no file that a backup holds`);
   if (!isCount(bytes, limits.backupBytesMax)) throw badBackup(`the length of ${path} is not a length`);
   return { kind: 'file', path, bytes };
 }

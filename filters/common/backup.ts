@@ -10,7 +10,7 @@
  * The checksum finds damage, not forgery: restore only what you stored where nobody else writes.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createWriteStream, lstatSync, readdirSync } from 'node:fs';
+import { createWriteStream, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -19,7 +19,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
-import { backupFormat, backupVersion } from './backup-format.ts';
+import { backupFormat, backupVersion, leftOutDirectories, leftOutFiles } from './backup-format.ts';
 import { openPrivateFile } from './private-files.ts';
 
 export { restore } from './restore.ts';
@@ -31,12 +31,18 @@ export type BackupSummary = Readonly<{
   skipped: readonly string[];
 }>;
 
-/** Made again at every start, or by setup; `envoy` is the log that Envoy's own user writes. */
-const leftOutDirectories = new Set(['run', 'tools', 'envoy', 'demo']);
-/** SQLite's own companions are inside the copy; locks and sockets belong to a running process. */
-const leftOutFiles = /(-wal|-shm|-journal|\.lock|\.pid|\.sock|\.tmp)$/;
-
 type Found = Readonly<{ path: string; file: string }>;
+
+/**
+ * Files that name places in other files. They are read before anything is listed, so that what they name is in the
+ * backup; what was written later is behind those places, and is taken in again as after a crash.
+ */
+const readFirst = ['audit/checkpoint', 'audit/state.json', 'journal/sequences.json', 'ledger.json'];
+
+function earlyOf(stateDir: string): ReadonlyMap<string, Buffer> {
+  const there = readFirst.filter((path) => existsSync(join(stateDir, path)));
+  return new Map(there.map((path) => [path, readFileSync(join(stateDir, path))]));
+}
 
 function filesOf(stateDir: string): { found: Found[]; skipped: string[] } {
   const found: Found[] = [];
@@ -87,6 +93,7 @@ function copyDatabase(file: string, copy: string): void {
 /** The archive's bytes in order. `count` hears of each file when its length is known. */
 async function* archive(
   found: readonly Found[],
+  early: ReadonlyMap<string, Buffer>,
   copies: string,
   atMs: number,
   count: (bytes: number) => void,
@@ -101,6 +108,14 @@ async function* archive(
   yield hashed(line({ format: backupFormat, version: backupVersion, at_ms: atMs }));
   let files = 0;
   for (const { path, file } of found) {
+    const read = early.get(path);
+    if (read !== undefined) {
+      yield hashed(line({ path, bytes: read.length }));
+      if (read.length > 0) yield hashed(read);
+      files += 1;
+      count(read.length);
+      continue;
+    }
     let source = file;
     if (file.endsWith('.db')) {
       source = join(copies, `${files}.db`);
@@ -152,11 +167,12 @@ export async function backup(
   const partial = `${target}.${randomBytes(6).toString('hex')}.tmp`;
   let copies: string | undefined;
   try {
+    const early = earlyOf(source);
     const { found, skipped } = filesOf(source);
     copies = await mkdtemp(join(dirname(target), `.${basename(target)}-`));
     let files = 0;
     let bytes = 0;
-    const parts = archive(found, copies, wallMs(), (size) => {
+    const parts = archive(found, early, copies, wallMs(), (size) => {
       files += 1;
       bytes += size;
     });

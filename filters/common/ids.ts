@@ -7,7 +7,12 @@ import { randomBytes } from 'node:crypto';
 import type { DecisionId, HoldId } from './brand.ts';
 import type { Clock } from './time.ts';
 
-export type Ids = Readonly<{ decision(): DecisionId; hold(): HoldId }>;
+export type Ids = Readonly<{
+  decision(): DecisionId;
+  hold(): HoldId;
+  /** Of another kind of record: its prefix, an underscore, a ULID. */
+  of(prefix: string): string;
+}>;
 
 const alphabet = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const halfBits = 2 ** 40;
@@ -57,6 +62,7 @@ export function createIds(clock: Clock, random: (bytes: number) => Uint8Array = 
   return {
     decision: () => `dec_${next()}` as DecisionId,
     hold: () => `hold_${next()}` as HoldId,
+    of: (prefix) => `${prefix}_${next()}`,
   };
 }
 

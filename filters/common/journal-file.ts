@@ -3,26 +3,22 @@
  *
  *   decisions-0000000007.jsonl   full, synced
  *   decisions-0000000008.jsonl   appended to; at most the last line is cut short by a crash
+ *   sequences.json               the number of each agent's newest record, as of a place in the files
  *
  * A record is handed to the kernel before `append` returns, so it survives the process; it is synced to the
  * disk in batches. What cannot be written whole is taken back and refused, and the caller denies.
  */
-import {
-  closeSync,
-  fdatasync,
-  fdatasyncSync,
-  ftruncateSync,
-  statfsSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { randomFillSync } from 'node:crypto';
+import { closeSync, fdatasync, fdatasyncSync, ftruncateSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SallyportError, toSallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { Journal } from './journal.ts';
+import { isSequenced, type JournalPlace } from './journal-lines.ts';
 import { createReader } from './journal-read.ts';
 import { encodeRecord } from './journal-record.ts';
 import { journalFiles, nextJournalFile, openForAppend } from './journal-segments.ts';
+import { openSequences } from './journal-sequences.ts';
 import { ensurePrivateDirectory, syncDirectory } from './private-files.ts';
 import type { Clock } from './time.ts';
 
@@ -32,7 +28,6 @@ export type JournalOptions = Readonly<{
   onError?: (error: SallyportError) => void;
   /** Lowered by tests only. */
   fileBytesMax?: number;
-  filesMax?: number;
   diskFreeBytesMin?: number;
 }>;
 
@@ -49,10 +44,30 @@ export type JournalHealth = Readonly<{
   failure: string | undefined;
 }>;
 
-export type JournalFile = Journal & Readonly<{ health(): JournalHealth }>;
+/** What reads the journal as it grows, and keeps it waiting where it cannot keep up: the audit log. */
+export type JournalFollower = Readonly<{
+  /** Why nothing may be written now; undefined where it may. */
+  refusal(): SallyportError | undefined;
+  /** A record was written. Must not throw. */
+  appended(): void;
+}>;
+
+export type JournalFile = Journal &
+  Readonly<{
+    health(): JournalHealth;
+    /** From now on each record is told to it. */
+    follow(follower: JournalFollower): void;
+    /** The end of what is written. */
+    place(): JournalPlace;
+    /** Notes the sequences as of the end, before a line is erased from which they would be counted. */
+    saveSequences(): void;
+  }>;
 
 /** Past this many unsynced records the disk is slower than the traffic: the writer waits for it. */
 const unsyncedMax = limits.journalSyncRecords * 100;
+
+/** Per record, so that a digest in the log tells nothing of the record to whoever guesses at it. */
+const saltBytes = 16;
 
 type Segment = {
   readonly file: string;
@@ -65,7 +80,6 @@ type Segment = {
 export function openJournal(stateDir: string, options: JournalOptions): JournalFile {
   const { clock, onError = () => {} } = options;
   const fileBytesMax = options.fileBytesMax ?? limits.journalFileBytesMax;
-  const filesMax = options.filesMax ?? limits.journalFilesMax;
   const diskFreeBytesMin = options.diskFreeBytesMin ?? limits.diskFreeBytesMin;
   const directory = join(stateDir, 'journal');
   ensurePrivateDirectory(directory);
@@ -102,6 +116,8 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
   const openNewest = (): Segment => {
     const newest = journalFiles(directory).at(-1);
     if (newest === undefined) return openSegment(nextJournalFile(undefined));
+    // Lines of before the journal counted keep a file of their own.
+    if (!isSequenced(directory, newest)) return openSegment(nextJournalFile(newest));
     const opened = openForAppendDroppingCut(newest);
     return opened ?? openSegment(nextJournalFile(newest));
   };
@@ -138,11 +154,18 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
     return segment;
   };
 
-  const removeOldest = (): void => {
-    for (const file of journalFiles(directory).slice(0, -filesMax)) unlinkSync(join(directory, file));
-  };
-
   let current = openNewest();
+  const sequences = openSequences(directory, onError);
+  const place = (): JournalPlace => ({ file: current.file, offset: current.bytes });
+  const saveSequences = (): void => {
+    try {
+      sequences.save(place());
+    } catch (cause) {
+      // The snapshot before it still holds, and more lines are counted at the next start.
+      onError(unavailable('note the sequences of', cause));
+    }
+  };
+  let follower: JournalFollower | undefined;
 
   /** Closes once no sync works on it: a descriptor's number may be another file's the moment it is closed. */
   const retire = (segment: Segment): void => {
@@ -210,7 +233,18 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
     const next = openSegment(nextJournalFile(current.file));
     retire(current);
     current = next;
-    removeOldest();
+    saveSequences();
+  };
+
+  const salts = Buffer.alloc(saltBytes * 1_024);
+  let saltAt = salts.length;
+  const salt = (): string => {
+    if (saltAt === salts.length) {
+      randomFillSync(salts);
+      saltAt = 0;
+    }
+    saltAt += saltBytes;
+    return salts.toString('base64url', saltAt - saltBytes, saltAt);
   };
 
   const assertDiskFree = (): void => {
@@ -253,7 +287,10 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
   return {
     append: (record) => {
       if (closed) throw new SallyportError('StateUnavailable', 'cannot write the journal: it is closed');
-      const bytes = encodeRecord(record);
+      const refused = follower?.refusal();
+      if (refused !== undefined) throw refused;
+      const seq = sequences.next(record.agent);
+      const bytes = encodeRecord(record, { seq, salt: salt() });
       assertDiskFree();
       try {
         if (failure !== undefined) {
@@ -268,9 +305,19 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
         throw toSallyportError(thrown, 'StateUnavailable');
       }
       writeWhole(bytes);
+      sequences.took(record.agent, seq);
       appended += 1;
+      follower?.appended();
       if (unsynced() >= unsyncedMax) syncNow();
       else arrangeSync();
+    },
+    follow: (next) => {
+      follower = next;
+    },
+    place,
+    saveSequences: () => {
+      syncNow();
+      sequences.save(place());
     },
     tail: (limit) => reader.tail(Math.min(limit, limits.adminPageItemsMax)),
     find: (decisionId) => reader.find(decisionId),
@@ -287,6 +334,7 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
       clearTimeout(timer);
       try {
         if (unsynced() > 0) syncNow();
+        saveSequences();
       } finally {
         retire(current);
       }

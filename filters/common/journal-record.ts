@@ -19,13 +19,17 @@ function shortened(record: JournalRecord): Record<string, unknown> {
   return short;
 }
 
-const lineOf = (record: JournalRecord | Record<string, unknown>): Buffer =>
-  Buffer.from(`${JSON.stringify(record)}\n`, 'utf8');
+/** What the journal adds to a record: its place in its agent's sequence, and what hides its content in the log. */
+export type LineFields = Readonly<{ seq: number; salt: string }>;
 
-export function encodeRecord(record: JournalRecord): Buffer {
-  const line = lineOf(record);
+/** One JSON object, its members in the order in which they were written; the journal's own two come last. */
+const lineOf = (record: JournalRecord | Record<string, unknown>, { seq, salt }: LineFields): Buffer =>
+  Buffer.from(`${JSON.stringify(record).slice(0, -1)},"seq":${seq},"salt":"${salt}"}\n`, 'utf8');
+
+export function encodeRecord(record: JournalRecord, fields: LineFields): Buffer {
+  const line = lineOf(record, fields);
   if (line.length <= limits.journalRecordBytesMax) return line;
-  const short = lineOf(shortened(record));
+  const short = lineOf(shortened(record), fields);
   if (short.length <= limits.journalRecordBytesMax) return short;
   throw new SallyportError(
     'RequestTooLarge',
@@ -33,28 +37,61 @@ export function encodeRecord(record: JournalRecord): Buffer {
   );
 }
 
-const heads = ['agent', 'policy_version', 'type', 'id'] as const;
+const saltBytes = 16;
+
+/**
+ * What a line is. `sequenced` is absent from lines that were written before the journal counted (0.1).
+ * Of an erased record its leaf is left: what the log commits to, without the content.
+ */
+export type JournalLine =
+  | Readonly<{ kind: 'record'; record: JournalRecord; sequenced?: Readonly<{ seq: number; salt: Buffer }> }>
+  | Readonly<{ kind: 'erased'; leaf: string }>;
 
 /** A line as it was read, untrusted; undefined where it is not a record. */
-export function decodeRecord(line: string): JournalRecord | undefined {
+export function decodeLine(line: Buffer): JournalLine | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = JSON.parse(line.toString('utf8'));
   } catch {
     return undefined;
   }
-  return isRecord(value) ? value : undefined;
+  if (typeof value !== 'object' || value === null) return undefined;
+  // A JSON object or array: its members are unknown, and each is looked at before it is used.
+  const { erased, seq, salt, ...record } = value as Readonly<Record<string, unknown>>;
+  if (typeof erased === 'string') return { kind: 'erased', leaf: erased };
+  if (!isRecord(record)) return undefined;
+  if (seq === undefined && salt === undefined) return { kind: 'record', record };
+  if (typeof seq !== 'number' || !Number.isSafeInteger(seq) || seq < 1 || typeof salt !== 'string')
+    return undefined;
+  const bytes = Buffer.from(salt, 'base64url');
+  return bytes.length === saltBytes ? { kind: 'record', record, sequenced: { seq, salt: bytes } } : undefined;
 }
 
-function isRecord(value: unknown): value is JournalRecord {
-  if (typeof value !== 'object' || value === null) return false;
-  const fields = new Map<string, unknown>(Object.entries(value));
-  const type = fields.get('type');
+const heads = ['agent', 'policy_version', 'type', 'id'] as const;
+
+/** Every type of the union in `record.ts`. */
+const types: ReadonlySet<unknown> = new Set<JournalRecord['type']>([
+  'decision',
+  'hold',
+  'audit',
+  'settlement',
+  'usage',
+  'incident',
+  'lockdown',
+]);
+
+function isRecord(
+  fields: Readonly<Record<string, unknown>>,
+): fields is Readonly<Record<string, unknown>> & JournalRecord {
+  const at = fields['at'];
   return (
-    heads.every((head) => typeof fields.get(head) === 'string') &&
-    typeof fields.get('at') === 'object' &&
-    fields.get('at') !== null &&
-    Array.isArray(fields.get('delegation_chain')) &&
-    (type === 'decision' || type === 'hold')
+    heads.every((head) => typeof fields[head] === 'string') &&
+    typeof at === 'object' &&
+    at !== null &&
+    'physical_ns' in at &&
+    typeof at.physical_ns === 'string' &&
+    /^\d{1,19}$/.test(at.physical_ns) &&
+    Array.isArray(fields['delegation_chain']) &&
+    types.has(fields['type'])
   );
 }

@@ -1,5 +1,5 @@
 /**
- * Puts a backup into an empty state directory. Everything is unpacked beside its place first and moved there
+ * Puts a backup into a state directory without state. Everything is unpacked beside its place first and moved there
  * only after the checksum agreed, so a damaged backup leaves nothing behind.
  */
 import { createHash } from 'node:crypto';
@@ -10,7 +10,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
-import { badBackup, readBackupLine, readHeader } from './backup-format.ts';
+import { badBackup, isNoState, readBackupLine, readHeader } from './backup-format.ts';
 import { ensurePrivateDirectory, syncDirectory } from './private-files.ts';
 
 export type RestoreSummary = Readonly<{ files: number; bytes: number }>;
@@ -100,10 +100,11 @@ export async function restore(file: string, stateDir: string): Promise<RestoreSu
   ensurePrivateDirectory(stateDir);
   let beside: string | undefined;
   try {
-    if ((await readdir(stateDir)).length > 0)
+    const state = (await readdir(stateDir)).filter((name) => !isNoState(name));
+    if (state.length > 0)
       throw new SallyportError(
         'StateUnavailable',
-        `cannot restore into ${stateDir}: it is not empty; stop the sidecar and move it away`,
+        `cannot restore into ${stateDir}: it holds state already (${state.slice(0, 5).join(', ')})`,
       );
     beside = await mkdtemp(join(stateDir, '.restore-'));
     const directory = beside;

@@ -5,6 +5,7 @@
 import { LRUCache } from 'lru-cache';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import { printable } from '../../config/source.ts';
 import type { Agent, Call } from '../facts.ts';
 import type { CompiledPolicy } from '../policy/compiled.ts';
 import { readCredential } from './credential.ts';
@@ -40,24 +41,32 @@ export function identify(call: Call, policy: KnownAgents, options: IdentifyOptio
  * Inside a tunnel the agent is the one that the CONNECT check found; what the request inside carries is meant
  * for the destination. A tunnel without an agent is refused rather than asked again by weaker means.
  */
-function byTunnel({ connection }: Call, policy: KnownAgents): Agent | undefined {
+function byTunnel(call: Call, policy: KnownAgents): Agent | undefined {
+  const { connection } = call;
   if (connection.tunnelAgent === '' && connection.tunnelAuthority === '') return undefined;
   if (connection.tunnelAgent === '') return unknown('the CONNECT around this request found no agent');
   return known(
     policy.agent(connection.tunnelAgent),
     'tunnel',
-    'the agent of this tunnel is not in the policy that holds now',
+    asked(call, connection.tunnelAgent) ?? 'the agent of this tunnel is not in the policy that holds now',
   );
 }
 
-function byCertificate({ connection }: Call, policy: KnownAgents): Agent | undefined {
+function byCertificate(call: Call, policy: KnownAgents): Agent | undefined {
+  const { connection } = call;
   if (connection.peerSpiffeId === '') return undefined;
   return known(
     policy.agentBySpiffeId(connection.peerSpiffeId),
     'certificate',
-    'the SPIFFE ID of the client certificate is not in the policy',
+    asked(call, connection.peerSpiffeId) ?? 'the SPIFFE ID of the client certificate is not in the policy',
   );
 }
+
+/** AuthZEN names its subject where others have a tunnel or a certificate (`ext-authz/authzen-schema.ts`). */
+const asked = ({ via }: Call, id: string): string | undefined =>
+  via === 'authzen'
+    ? `subject.id: expected the name or SPIFFE ID of an agent of the policy, found ${printable(JSON.stringify(id))}`
+    : undefined;
 
 function byCredential(call: Call, policy: KnownAgents): Agent | undefined {
   const header = call.headers['proxy-authorization'];

@@ -7,4 +7,4 @@
 import type { Call } from '../facts.ts';
 
 export const isOfEnvoy = (name: string, via: Call['via']): boolean =>
-  via === 'envoy' && (name === 'x-forwarded-proto' || name.startsWith('x-envoy-'));
+  (via === 'envoy' || via === 'ext_authz') && (name === 'x-forwarded-proto' || name.startsWith('x-envoy-'));

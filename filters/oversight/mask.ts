@@ -2,11 +2,22 @@
  * Makes text fit to be shown and kept: values of secret names become a mark. JSON is masked in its own text, not
  * parsed and written again: a person must see repeated keys and odd numbers as the destination will.
  */
-import { createHash } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 
-/** What stands for a hidden value: its length and the beginning of its SHA-256, so that two values look different. */
-export const mark = (value: string): string =>
-  `•••[${value.length}:${createHash('sha256').update(value).digest('hex').slice(0, 8)}]`;
+/** What stands for a hidden value. */
+export type Mark = (value: string) => string;
+
+/**
+ * The value's length and the beginning of its HMAC-SHA-256: equal values look equal and others different, and
+ * who does not have the key cannot try out what a value was.
+ */
+export const markWith =
+  (key: Uint8Array): Mark =>
+  (value) =>
+    `•••[${value.length}:${createHmac('sha256', key).update(value).digest('hex').slice(0, 8)}]`;
+
+/** Where there is no key: the length alone. */
+export const markByLength: Mark = (value) => `•••[${value.length}]`;
 
 /** A name's words: split at what is no letter, and at capitals (`apiKey`, `APIKey`). */
 const wordsOf = (name: string): string[] =>
@@ -43,7 +54,7 @@ function decodedName(name: string): string {
 }
 
 /** `a=1&token=x` → `a=1&token=•••[1:2d711642]`. */
-export const maskForm = (query: string): string =>
+export const maskForm = (query: string, mark: Mark): string =>
   query
     .split('&')
     .map((pair) => {
@@ -72,7 +83,7 @@ function unquoted(token: string): string {
  * Masks the values of secret names in JSON text, or returns undefined where the text is not JSON. What begins
  * after `charsMax` characters is left out, and `…` says so: masking costs time, and only so much is shown.
  */
-export function maskJson(text: string, charsMax: number): string | undefined {
+export function maskJson(text: string, charsMax: number, mark: Mark): string | undefined {
   try {
     JSON.parse(text);
   } catch {
@@ -124,7 +135,7 @@ export function maskJson(text: string, charsMax: number): string | undefined {
 const assignment = /(?<![\w.-])([\w.-]+)(["']?[^\S\n]{0,8}[:=][^\S\n]{0,8})("[^"\n]*"|'[^'\n]*'|[^\s&,;]+)/g;
 
 /** Text of no known form: what looks like `name: value` or `name=value` is masked by its name. */
-export const maskText = (text: string): string =>
+export const maskText = (text: string, mark: Mark): string =>
   text.replace(assignment, (whole, name: string, between: string, value: string) =>
     isSecretName(name) ? `${name}${between}${mark(bare(value))}` : whole,
   );

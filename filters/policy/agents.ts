@@ -1,6 +1,7 @@
 /** The agents of a policy by everything that they are known by. */
 import { timingSafeEqual } from 'node:crypto';
 import type { AgentName, SpiffeId } from '../common/brand.ts';
+import type { Steps } from '../common/slices.ts';
 import type { Agent } from '../facts.ts';
 import type { CompiledPolicy } from './compiled.ts';
 import type { Compiler } from './rules.ts';
@@ -14,7 +15,7 @@ export type Agents = Pick<
 
 type Known = Omit<Agent, 'by'>;
 
-export function compileAgents(compiler: Compiler, lookup: UserLookup): Agents {
+export function* compileAgents(compiler: Compiler, lookup: UserLookup): Steps<Agents> {
   const byName = new Map<string, Known>();
   const bySpiffeId = new Map<string, Known>();
   const byUser = new Map<number, Known>();
@@ -44,6 +45,7 @@ export function compileAgents(compiler: Compiler, lookup: UserLookup): Agents {
         );
       else byUser.set(uid, known);
     }
+    yield;
   }
   return {
     agent: (name) => byName.get(name),

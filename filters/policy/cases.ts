@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { FieldPath, Result } from '../../config/policy/issue.ts';
-import { issuesOf } from '../../config/policy/parse.ts';
+import { refusal, refusalOf } from '../../config/policy/parse.ts';
 import { inputSchemaOf } from '../../config/schema-tools.ts';
 import { textIssue } from '../../config/source.ts';
 import { parseYaml } from '../../config/yaml-source.ts';
@@ -64,12 +64,16 @@ const mayShow = (path: FieldPath): boolean => !path.includes('headers') && !path
 export function parseCases(text: string, file: string): Result<readonly PolicyCase[]> {
   const unclean = textIssue(text, file, limits.policyBytesMax);
   if (unclean !== undefined) return { ok: false, issues: [unclean] };
-  const source = parseYaml(text, file, limits.policyTokensMax);
-  if (!source.ok) return source;
-  const parsed = casesSchema.safeParse(source.value.value);
-  if (parsed.success) return { ok: true, value: parsed.data.cases };
-  const problems = problemsOf(parsed.error, source.value.value, inputSchemaOf(casesSchema), mayShow);
-  return { ok: false, issues: issuesOf(problems, source.value, file) };
+  const read = parseYaml(text, file, limits.policyTokensMax);
+  const source = read.ok ? read.value : read.rest;
+  const repeated = read.ok ? [] : read.issues;
+  if (source === undefined) return refusal(repeated, file);
+  const parsed = casesSchema.safeParse(source.value);
+  if (parsed.success && repeated.length === 0) return { ok: true, value: parsed.data.cases };
+  const problems = parsed.success
+    ? []
+    : problemsOf(parsed.error, source.value, inputSchemaOf(casesSchema), mayShow);
+  return refusalOf(problems, source, file, repeated);
 }
 
 type Got = Readonly<{ got: CaseResult['got']; rule: string; why: string }>;

@@ -4,33 +4,44 @@
  * thousand rules cost little more than ten.
  */
 import type { Issue, Result } from '../../config/policy/issue.ts';
-import type { ParsedPolicy } from '../../config/policy/parse.ts';
+import { type ParsedPolicy, refusal } from '../../config/policy/parse.ts';
 import type { PolicyVersion } from '../common/brand.ts';
+import { atOnce, type Steps } from '../common/slices.ts';
 import { compileAgents, type UserLookup } from './agents.ts';
 import type { CompiledPolicy, RequestFacts, Verdict } from './compiled.ts';
 import { createEnvironment } from './condition-scope.ts';
 import { decideConnect } from './connect.ts';
 import { compileDebits } from './debits.ts';
 import { explainRules } from './explain.ts';
+import { createLeasing } from './leasing.ts';
 import { compileNeeds } from './needs.ts';
+import { createRecorded } from './recorded.ts';
 import { compileRoutes } from './routes.ts';
-import { compileRule, createCompiler } from './rules.ts';
+import { compileRule, createCompiler, type Rule } from './rules.ts';
 import { subjectOf } from './target.ts';
-import { createTargetIndex } from './target-index.ts';
+import { indexTargets } from './target-index.ts';
 import { tallyOf, verdictOf } from './verdict.ts';
 
 /** @param parsed what `parsePolicy` accepted: names are unique and every reference leads somewhere. */
-export function compilePolicy(parsed: ParsedPolicy, lookup: UserLookup): Result<CompiledPolicy> {
-  const issues: Issue[] = [];
-  const compiler = createCompiler(parsed, createEnvironment(), issues);
-  const agents = compileAgents(compiler, lookup);
-  const rules = parsed.policy.rules.map((rule, index) => compileRule(compiler, rule, index));
-  const debits = compileDebits(compiler);
-  const routes = compileRoutes(compiler);
-  if (issues.length > 0)
-    return { ok: false, issues: issues.sort((a, b) => a.line - b.line || a.column - b.column) };
+export const compilePolicy = (parsed: ParsedPolicy, lookup: UserLookup): Result<CompiledPolicy> =>
+  atOnce(compileSteps(parsed, lookup));
 
-  const index = createTargetIndex(rules, (rule) => rule.target);
+/** The same in steps of at most one rule, for `inSlices`. */
+export function* compileSteps(parsed: ParsedPolicy, lookup: UserLookup): Steps<Result<CompiledPolicy>> {
+  const issues: Issue[] = [];
+  const compiler = yield* createCompiler(parsed, createEnvironment(), issues);
+  const agents = yield* compileAgents(compiler, lookup);
+  const rules: Rule[] = [];
+  for (const [index, rule] of parsed.policy.rules.entries()) {
+    rules.push(compileRule(compiler, rule, index));
+    yield;
+  }
+  const { debits, quotas } = yield* compileDebits(compiler);
+  const routes = yield* compileRoutes(compiler);
+  if (issues.length > 0) return refusal(issues, parsed.file);
+
+  const index = yield* indexTargets(rules, (rule) => rule.target);
+  const needs = yield* compileNeeds(rules, index);
 
   const connect: CompiledPolicy['connect'] = (agent, destination, nowMs) =>
     decideConnect(index, subjectOf(agent.name, destination), agent, destination, nowMs);
@@ -48,9 +59,11 @@ export function compilePolicy(parsed: ParsedPolicy, lookup: UserLookup): Result<
       source: parsed.policy,
       ...agents,
       evaluate,
+      recorded: createRecorded(index),
       connect,
-      ...compileNeeds(rules, index),
+      ...needs,
       debits,
+      leaseRegion: createLeasing(rules, index, quotas),
       explain: (facts) => explainRules(rules, facts, evaluate(facts)),
       routes,
     },

@@ -4,6 +4,8 @@ import type { AgentName, Digest, PolicyVersion, RuleName } from '../common/brand
 import type { ShadowOutcome } from '../decision.ts';
 import type { Agent, Body, Destination } from '../facts.ts';
 import type { Debit } from '../quota/quota.ts';
+import type { LeaseScope } from './lease-region.ts';
+import type { RecordedFacts, RecordedVerdict } from './recorded.ts';
 
 /** What conditions and rules read of one request. */
 export type RequestFacts = Readonly<{
@@ -57,7 +59,13 @@ export type Explained = Readonly<{
 }>;
 
 /** What the data plane has to read of requests to a host before the check. Paths are policy globs. */
-export type Needs = Readonly<{ host: string; body: boolean; mcpPaths: readonly string[] }>;
+export type Needs = Readonly<{
+  host: string;
+  body: boolean;
+  /** Of requests with these methods alone; absent where it is of every method, or of none. */
+  bodyMethods?: readonly string[];
+  mcpPaths: readonly string[];
+}>;
 
 export interface CompiledPolicy {
   readonly version: PolicyVersion;
@@ -73,15 +81,22 @@ export interface CompiledPolicy {
   readonly usesUnixUsers: boolean;
   /** Pure; never throws: a condition that errors counts as its rule's outcome says (forbid and hold: yes, allow: no). */
   evaluate(facts: RequestFacts): Verdict;
+  /** The same over a record of a request, which holds no header, query or body: see `recorded.ts`. */
+  recorded(facts: RecordedFacts): RecordedVerdict;
   connect(agent: Agent, destination: Destination, nowMs: number): ConnectVerdict;
   /** True where certificates may be minted for this host: some rule reads its requests. */
   inspectable(host: string): boolean;
   /** Host patterns (canonical, groups resolved) whose requests need body or MCP read; for the Envoy configuration. */
   readonly needs: readonly Needs[];
-  /** The same by canonical host and path, for the embedded plane. */
-  needsOf(host: string, path: string): Readonly<{ body: boolean; mcp: boolean }>;
+  /** The same of one request: canonical host and path, and method. */
+  needsOf(host: string, path: string, method: string): Readonly<{ body: boolean; mcp: boolean }>;
   /** What this call has to be paid from, given the rule that lets it pass. */
   debits(facts: RequestFacts, rule: RuleName): readonly Debit[];
+  /**
+   * The requests that a lease may be for, granted with an Allow for this destination by this rule: in all of
+   * them verdict, rule, shadow outcomes and debits are this request's. Pure; never throws.
+   */
+  leaseRegion(agent: Agent, destination: Destination, verdictRule: RuleName): LeaseScope;
   explain(facts: RequestFacts): readonly Explained[];
   /** Base-URL routes by first path segment (`/openai`), each with its parsed upstream. */
   readonly routes: ReadonlyMap<

@@ -26,17 +26,26 @@ const searches: ReadonlySet<string> = new Set([
 const bounded: ReadonlySet<string> = new Set(['agent', 'destination', 'now']);
 const bodyFields: ReadonlySet<string> = new Set(['body_bytes', 'json', 'model']);
 
-export type Mentions = Readonly<{ request: boolean; body: boolean }>;
+export type Mentions = Readonly<{
+  request: boolean;
+  body: boolean;
+  /** Any name beside `agent` and `destination`: the answer may differ between requests of one agent to one host and port. */
+  changing: boolean;
+}>;
+
+const constant: ReadonlySet<string> = new Set(['agent', 'destination']);
 
 /** Throws an Error that says what was expected. `onMatches` is called with each call of `matches`. */
 export function checkBounds(root: ASTNode, onMatches: (call: RcallNode) => void): Mentions {
   let request = false;
   let body = false;
+  let changing = false;
   let loopCount = 0;
 
   /** `forbidden`: names that may not stand here, and why; undefined: any may. */
   const walk = (node: ASTNode, inLoop: boolean): void => {
     if (node.op === 'id') {
+      if (!constant.has(node.args)) changing = true;
       if (node.args !== 'request') return;
       if (inLoop)
         throw new Error(
@@ -49,6 +58,7 @@ export function checkBounds(root: ASTNode, onMatches: (call: RcallNode) => void)
     }
     if (node.op === '.' && node.args[0].op === 'id' && node.args[0].args === 'request' && !inLoop) {
       request = true;
+      changing = true;
       if (bodyFields.has(node.args[1])) body = true;
       return;
     }
@@ -83,7 +93,7 @@ export function checkBounds(root: ASTNode, onMatches: (call: RcallNode) => void)
     for (const child of childrenOf(node)) walk(child, inLoop);
   };
   walk(root, false);
-  return { request, body };
+  return { request, body, changing };
 }
 
 export type RcallNode = Extract<ASTNode, { op: 'rcall' }>;

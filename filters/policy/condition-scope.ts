@@ -2,10 +2,11 @@
  * What a condition can name, as CEL types and as lazy values. A value is made when a condition asks for it,
  * once per request, whatever the number of conditions.
  */
-import { Environment } from '@marcbachmann/cel-js';
+import type { Environment } from '@marcbachmann/cel-js';
 import { limits } from '../../config/limits.ts';
 import type { Agent, Destination } from '../facts.ts';
 import { BodyFacts, ModelFacts } from './body-facts.ts';
+import { cel } from './cel.ts';
 import type { RequestFacts } from './compiled.ts';
 import { createLinearRegex, type LinearRegex } from './linear-regex.ts';
 
@@ -54,32 +55,41 @@ class McpScope {
 
 class RequestScope {
   readonly method: string;
-  readonly path: string;
-  readonly query: string;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly #facts: RequestFacts;
   readonly #destination: Destination;
-  readonly #body: BodyFacts;
+  #body: BodyFacts | undefined;
   #mcp: McpScope | undefined;
   constructor(facts: RequestFacts) {
+    this.#facts = facts;
     this.#destination = facts.destination;
     this.method = facts.destination.method;
-    this.path = facts.destination.path;
-    this.query = facts.destination.query;
-    this.headers = facts.headers;
-    this.#body = new BodyFacts(facts.body, facts.headers);
+  }
+  // Read when a condition asks: a record of a request does not hold all of them.
+  get path(): string {
+    return this.#destination.path;
+  }
+  get query(): string {
+    return this.#destination.query;
+  }
+  get headers(): Readonly<Record<string, string>> {
+    return this.#facts.headers;
   }
   get body_bytes(): bigint {
-    return BigInt(this.#body.bytes.length);
+    return BigInt(this.#read().bytes.length);
   }
   get json(): unknown {
-    return this.#body.json;
+    return this.#read().json;
   }
   get model(): ModelFacts {
-    return this.#body.model;
+    return this.#read().model;
   }
   get mcp(): McpScope {
     this.#mcp ??= new McpScope(this.#destination);
     return this.#mcp;
+  }
+  #read(): BodyFacts {
+    this.#body ??= new BodyFacts(this.#facts.body, this.#facts.headers);
+    return this.#body;
   }
 }
 
@@ -116,10 +126,20 @@ export const linearMatches = 'matches_in_linear_time';
 
 const labelMap = 'map<string, string>';
 
-/** One environment serves a whole policy and keeps its compiled patterns. */
-export function createEnvironment(): Environment {
+/** One environment serves a whole policy and keeps its compiled patterns. It is made for the first condition. */
+export type Environments = () => Environment;
+
+export function createEnvironment(): Environments {
+  let made: Environment | undefined;
+  return () => {
+    made ??= newEnvironment();
+    return made;
+  };
+}
+
+function newEnvironment(): Environment {
   const regexes = new Map<string, LinearRegex>();
-  const environment = new Environment({
+  const environment = new (cel().Environment)({
     limits: {
       maxAstNodes: limits.celNodesMax,
       maxDepth: limits.celDepthMax,

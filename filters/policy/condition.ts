@@ -1,13 +1,9 @@
 /** CEL conditions: compiled and type-checked at load, run with a scope per request. They never answer "maybe". */
-import {
-  TypeError as CelTypeError,
-  type Environment,
-  EvaluationError,
-  ParseError,
-} from '@marcbachmann/cel-js';
 import { limits } from '../../config/limits.ts';
+import { printable } from '../../config/source.ts';
+import { cel } from './cel.ts';
 import { checkBounds, type Mentions, type RcallNode } from './condition-bounds.ts';
-import { linearMatches, type Scope } from './condition-scope.ts';
+import { type Environments, linearMatches, type Scope } from './condition-scope.ts';
 import type { Parsed } from './host-pattern.ts';
 
 export type Condition = Readonly<{
@@ -17,16 +13,20 @@ export type Condition = Readonly<{
   run(scope: Scope): boolean | Readonly<{ error: string }>;
 }>;
 
-export function compileCondition(environment: Environment, source: string): Parsed<Condition> {
-  const failed = (message: string): Parsed<Condition> => ({ ok: false, message });
+export function compileCondition(environmentOf: Environments, source: string): Parsed<Condition> {
+  const failed = (message: string): Parsed<Condition> => ({
+    ok: false,
+    message: `${message}; found ${printable(JSON.stringify(source))}`,
+  });
   if (source.length > limits.celExpressionCharsMax)
-    return failed(`expected at most ${limits.celExpressionCharsMax} characters, found ${source.length}`);
+    return failed(`expected at most ${limits.celExpressionCharsMax} characters, not ${source.length}`);
   try {
+    const environment = environmentOf();
     // Checked under the names that the author wrote; then read again, because a checked tree is fixed.
     const checked = environment.parse(source).check();
     if (!checked.valid) return failed(told(checked.error, source));
     if (checked.type !== 'bool' && checked.type !== 'dyn')
-      return failed(`expected a condition that is true or false, found one of type ${checked.type}`);
+      return failed(`expected a condition that is true or false, not one of type ${checked.type}`);
     const program = environment.parse(source);
     const calls: RcallNode[] = [];
     const mentions = checkBounds(program.ast, (call) => calls.push(call));
@@ -55,6 +55,7 @@ export function compileCondition(environment: Environment, source: string): Pars
 
 /** A load error: what is wrong and at which part of the expression. */
 function told(error: unknown, source: string): string {
+  const { ParseError, TypeError: CelTypeError } = cel();
   if (error instanceof ParseError || error instanceof CelTypeError) {
     const range = error.range;
     const at =
@@ -68,7 +69,7 @@ function told(error: unknown, source: string): string {
 
 /** The library's messages may quote values of the request; its codes and the place in the source do not. */
 function whyFailed(error: unknown, source: string): string {
-  if (error instanceof EvaluationError) {
+  if (error instanceof cel().EvaluationError) {
     const range = error.range;
     const at = range === undefined ? '' : ` at "${source.slice(range.start, range.end)}"`;
     return `${error.code.replaceAll('_', ' ')}${at}`;

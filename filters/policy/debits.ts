@@ -1,31 +1,35 @@
 /** The quotas that a call has to be paid from. */
 import type { PolicyQuota } from '../../config/policy/schema.ts';
+import type { Steps } from '../common/slices.ts';
 import type { Debit } from '../quota/quota.ts';
 import type { CompiledPolicy } from './compiled.ts';
+import type { QuotaScope } from './leasing.ts';
 import { type Compiler, compileTarget } from './rules.ts';
-import { fits, subjectOf, type Target } from './target.ts';
-import { createTargetIndex } from './target-index.ts';
+import { fits, subjectOf } from './target.ts';
+import { indexTargets, type TargetIndex } from './target-index.ts';
 
-type Quota = Readonly<{
-  source: PolicyQuota;
-  target: Target;
-  rules: ReadonlySet<string> | undefined;
-  order: number;
-}>;
+type Quota = QuotaScope & Readonly<{ source: PolicyQuota; order: number }>;
 
 /** A quota without ports counts calls to every port: a limit must not be evaded by one. */
-export function compileDebits(compiler: Compiler): CompiledPolicy['debits'] {
-  const quotas: Quota[] = compiler.parsed.policy.quotas.map((source, order) => ({
-    source,
-    target: compileTarget(compiler, source.to, source.agents, ['quotas', order, 'to'], {
-      restricting: true,
-      portsAbsent: 'any',
-    }),
-    rules: source.rules === undefined ? undefined : new Set(source.rules),
-    order,
-  }));
-  const index = createTargetIndex(quotas, (quota) => quota.target);
-  return (facts, rule) => {
+export function* compileDebits(
+  compiler: Compiler,
+): Steps<Pick<CompiledPolicy, 'debits'> & Readonly<{ quotas: TargetIndex<QuotaScope> }>> {
+  const quotas: Quota[] = [];
+  for (const [order, source] of compiler.parsed.policy.quotas.entries()) {
+    quotas.push({
+      name: source.name,
+      source,
+      target: compileTarget(compiler, source.to, source.agents, ['quotas', order, 'to'], {
+        restricting: true,
+        portsAbsent: 'any',
+      }),
+      rules: source.rules === undefined ? undefined : new Set(source.rules),
+      order,
+    });
+    yield;
+  }
+  const index = yield* indexTargets(quotas, (quota) => quota.target);
+  const debits: CompiledPolicy['debits'] = (facts, rule) => {
     if (quotas.length === 0) return [];
     const subject = subjectOf(facts.agent.name, facts.destination);
     const applying = new Set<Quota>();
@@ -36,6 +40,7 @@ export function compileDebits(compiler: Compiler): CompiledPolicy['debits'] {
       .sort((a, b) => a.order - b.order)
       .map(({ source }) => debitOf(source, facts.agent.name, facts.destination.host, rule));
   };
+  return { debits, quotas: index };
 }
 
 function debitOf(quota: PolicyQuota, agent: string, host: string, rule: string): Debit {

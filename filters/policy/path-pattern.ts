@@ -48,7 +48,8 @@ export function parsePathPattern(raw: string): Parsed<PathPattern> {
       return failed(`a path without dot segments, which no canonical path has; found "${raw}"`);
     segments.push(canonical);
   }
-  return { ok: true, value: { text: `/${segments.join('/')}`, segments } };
+  // Cut to its length: a list that grew has room for 16.
+  return { ok: true, value: { text: `/${segments.join('/')}`, segments: segments.slice() } };
 }
 
 /** Segments of a canonical path; none for the empty path of a tunnel. */

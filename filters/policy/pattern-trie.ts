@@ -10,6 +10,10 @@
  * number of words times the nodes alive, whatever the patterns and however long the path.
  */
 type Node<T> = {
+  /** The first exact branch. Most nodes of a large policy have no other, and a map for one is most of its memory. */
+  word: string | undefined;
+  branch: Node<T> | undefined;
+  /** The other exact branches. */
   exact: Map<string, Node<T>> | undefined;
   one: Node<T> | undefined;
   /** Reached by `**`: once alive it stays alive. */
@@ -22,9 +26,54 @@ export type PatternTrie<T> = Readonly<{
   ensure(pattern: readonly string[], create: () => T): T;
   /** Adds the value of every pattern that fits to `found`, each once. */
   collect(words: readonly string[], found: T[]): void;
+  /**
+   * Values of the patterns that fit some list beginning with these words, then of those for which that is so
+   * with one word less, and so on. `depth` is the number of words: what it is told with fits nothing that
+   * begins with one more of them, but where `depth` is all of them. Ends where `visit` answers false.
+   */
+  around(words: readonly string[], visit: (value: T, depth: number) => boolean): void;
 }>;
 
-const createNode = <T>(): Node<T> => ({ exact: undefined, one: undefined, any: undefined, value: undefined });
+const createNode = <T>(): Node<T> => ({
+  word: undefined,
+  branch: undefined,
+  exact: undefined,
+  one: undefined,
+  any: undefined,
+  value: undefined,
+});
+
+const branchAt = <T>(node: Node<T>, word: string): Node<T> | undefined =>
+  node.word === word ? node.branch : node.exact?.get(word);
+
+function ensureBranch<T>(node: Node<T>, word: string): Node<T> {
+  const found = branchAt(node, word);
+  if (found !== undefined) return found;
+  const made = createNode<T>();
+  if (node.branch === undefined) {
+    node.word = word;
+    node.branch = made;
+  } else {
+    node.exact ??= new Map();
+    node.exact.set(word, made);
+  }
+  return made;
+}
+
+/** A node's value and all below it, but for branches that were visited before. */
+function under<T>(
+  node: Node<T>,
+  depth: number,
+  visited: readonly Node<T>[],
+  visit: (value: T, depth: number) => boolean,
+): boolean {
+  if (node.value !== undefined && !visit(node.value, depth)) return false;
+  const branch = (child: Node<T> | undefined): boolean =>
+    child === undefined || visited.includes(child) || under(child, depth, [], visit);
+  if (!branch(node.one) || !branch(node.any) || !branch(node.branch)) return false;
+  if (node.exact !== undefined) for (const child of node.exact.values()) if (!branch(child)) return false;
+  return true;
+}
 
 /** `isOne`: whether `*` may stand for this word. */
 export function createPatternTrie<T>(isOne: (word: string) => boolean): PatternTrie<T> {
@@ -41,13 +90,7 @@ export function createPatternTrie<T>(isOne: (word: string) => boolean): PatternT
           node.one ??= createNode<T>();
           node = node.one;
         } else {
-          node.exact ??= new Map();
-          let next = node.exact.get(word);
-          if (next === undefined) {
-            next = createNode<T>();
-            node.exact.set(word, next);
-          }
-          node = next;
+          node = ensureBranch(node, word);
         }
       }
       node.value ??= create();
@@ -61,7 +104,7 @@ export function createPatternTrie<T>(isOne: (word: string) => boolean): PatternT
         const next: Node<T>[] = [];
         const one = isOne(word);
         const advance = (node: Node<T>): void => {
-          const exact = node.exact?.get(word);
+          const exact = branchAt(node, word);
           if (exact !== undefined) next.push(exact);
           if (one && node.one !== undefined) next.push(node.one);
         };
@@ -73,6 +116,24 @@ export function createPatternTrie<T>(isOne: (word: string) => boolean): PatternT
       }
       for (const { value } of alive) if (value !== undefined) found.push(value);
       for (const { value } of staying) if (value !== undefined) found.push(value);
+    },
+    around: (words, visit) => {
+      // Reached without `**`, by number of words. What begins with `**` fits at every depth.
+      const levels: Node<T>[][] = [[root]];
+      for (const word of words) {
+        const next: Node<T>[] = [];
+        for (const node of levels.at(-1) ?? []) {
+          const exact = branchAt(node, word);
+          if (exact !== undefined) next.push(exact);
+          if (node.one !== undefined && isOne(word)) next.push(node.one);
+        }
+        levels.push(next);
+      }
+      for (const level of levels)
+        for (const { any } of level) if (any !== undefined && !under(any, words.length, [], visit)) return;
+      for (let depth = words.length; depth >= 0; depth -= 1)
+        for (const node of levels[depth] ?? [])
+          if (!under({ ...node, any: undefined }, depth, levels[depth + 1] ?? [], visit)) return;
     },
   };
 }

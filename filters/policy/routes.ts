@@ -1,13 +1,15 @@
 /** Base-URL routes: the first path segment and the parsed upstream behind it. */
+import type { Steps } from '../common/slices.ts';
 import type { CompiledPolicy } from './compiled.ts';
 import { parseHostPattern } from './host-pattern.ts';
 import type { Compiler } from './rules.ts';
 
 type Route = CompiledPolicy['routes'] extends ReadonlyMap<string, infer Value> ? Value : never;
 
-export function compileRoutes(compiler: Compiler): CompiledPolicy['routes'] {
+export function* compileRoutes(compiler: Compiler): Steps<CompiledPolicy['routes']> {
   const routes = new Map<string, Route>();
   for (const [prefix, { upstream }] of Object.entries(compiler.parsed.policy.routes)) {
+    yield;
     const url = URL.parse(upstream);
     const scheme = url?.protocol === 'http:' ? 'http' : 'https';
     const host = url === null ? undefined : parseHostPattern(url.hostname);

@@ -1,12 +1,14 @@
 /** Rules of the policy → compiled rules, or everything that is wrong with them. */
-import type { Environment } from '@marcbachmann/cel-js';
+import { limits } from '../../config/limits.ts';
 import type { FieldPath, Issue } from '../../config/policy/issue.ts';
 import type { ParsedPolicy } from '../../config/policy/parse.ts';
 import type { Policy, PolicyQuota, PolicyRule } from '../../config/policy/schema.ts';
 import { printable } from '../../config/source.ts';
 import type { Digest, RuleName } from '../common/brand.ts';
+import type { Steps } from '../common/slices.ts';
 import type { Inspect } from '../facts.ts';
 import { type Condition, compileCondition } from './condition.ts';
+import type { Environments } from './condition-scope.ts';
 import { ruleDigest } from './digest.ts';
 import { type HostPattern, type Parsed, parseHostPattern } from './host-pattern.ts';
 import { type PathPattern, parsePathPattern } from './path-pattern.ts';
@@ -40,28 +42,41 @@ export type Rule = Readonly<{
 
 export type Compiler = Readonly<{
   parsed: ParsedPolicy;
-  environment: Environment;
+  environment: Environments;
   report: (path: FieldPath, message: string) => void;
   hosts: (names: readonly string[], path: FieldPath) => readonly HostPattern[];
+  /** One set for every list of these words: thousands of rules have one of a few lists. */
+  wordSet: (words: readonly string[]) => ReadonlySet<string>;
 }>;
 
-/** After this many, what is wrong is known well enough. */
-const foundMax = 1_000;
-
-export function createCompiler(parsed: ParsedPolicy, environment: Environment, issues: Issue[]): Compiler {
+export function* createCompiler(
+  parsed: ParsedPolicy,
+  environment: Environments,
+  issues: Issue[],
+): Steps<Compiler> {
   const report = (path: FieldPath, message: string): void => {
-    if (issues.length < foundMax) issues.push(parsed.issueAt(path, printable(message, 1_000)));
+    if (issues.length < limits.policyErrorsFoundMax)
+      issues.push(parsed.issueAt(path, printable(message, 1_000)));
   };
   /** Reports once per group, however many rules name it. */
   const groups = new Map<string, readonly HostPattern[]>();
   const patterns = (texts: readonly string[], path: FieldPath): readonly HostPattern[] =>
     collect(texts, path, parseHostPattern, report);
-  for (const [name, texts] of Object.entries(parsed.policy.hosts))
+  for (const [name, texts] of Object.entries(parsed.policy.hosts)) {
     groups.set(name, patterns(texts, ['hosts', name]));
+    yield;
+  }
+  const sets = new Map<string, ReadonlySet<string>>();
   return {
     parsed,
     environment,
     report,
+    wordSet: (words) => {
+      const key = words.join(' ');
+      const set = sets.get(key) ?? new Set(words);
+      sets.set(key, set);
+      return set;
+    },
     hosts: (names, path) => {
       const found = new Map<string, HostPattern>();
       for (const [index, name] of names.entries()) {
@@ -90,8 +105,11 @@ function collect<T>(
     if (parsed.ok) values.push(parsed.value);
     else report([...path, index], `expected ${parsed.message}`);
   }
-  return values;
+  return values.slice();
 }
+
+/** Up to so many hosts are compared one by one; a set of them costs more than it spares. */
+const comparedHostsMax = 8;
 
 type To = NonNullable<PolicyQuota['to']>;
 
@@ -103,6 +121,7 @@ export function compileTarget(
   kind: Readonly<{ restricting: boolean; portsAbsent: 'default' | 'any' }>,
 ): Target {
   const hosts = to?.hosts === undefined ? undefined : compiler.hosts(to.hosts, [...path, 'hosts']);
+  const isLong = hosts !== undefined && hosts.length > comparedHostsMax;
   const paths: readonly PathPattern[] | undefined =
     to?.paths === undefined
       ? undefined
@@ -111,11 +130,13 @@ export function compileTarget(
     restricting: kind.restricting,
     agents: agents === undefined || agents.includes('*') ? undefined : new Set(agents),
     hosts,
-    exactHosts: new Set(hosts?.filter((host) => !host.wildcard).map((host) => host.text)),
-    wildcardHosts: hosts?.filter((host) => host.wildcard) ?? [],
-    schemes: to?.schemes === undefined ? undefined : new Set(to.schemes),
+    exactHosts: isLong
+      ? new Set(hosts?.filter((host) => !host.wildcard).map((host) => host.text))
+      : undefined,
+    otherHosts: (isLong ? hosts?.filter((host) => host.wildcard) : hosts) ?? [],
+    schemes: to?.schemes === undefined ? undefined : compiler.wordSet(to.schemes),
     ports: to?.ports === undefined ? kind.portsAbsent : new Set(to.ports),
-    methods: to?.methods === undefined ? undefined : new Set(to.methods),
+    methods: to?.methods === undefined ? undefined : compiler.wordSet(to.methods),
     paths,
     mcp:
       to?.mcp === undefined
@@ -134,8 +155,8 @@ export function compileRule(compiler: Compiler, rule: PolicyRule, index: number)
     portsAbsent: outcome === 'forbid' ? 'any' : 'default',
   });
   const condition = compileWhen(compiler, rule, path);
-  if (rule.to.inspect === 'sni' && target.schemes !== undefined && !target.schemes.has('https'))
-    compiler.report([...path, 'to', 'schemes'], 'expected https: `inspect: sni` passes TLS only');
+  for (const flaw of unreadFlaws(rule.to.inspect, rule.to.schemes, condition))
+    compiler.report([...path, ...flaw.path], flaw.message);
   const group = rule.hold === undefined ? undefined : policy.approvers[rule.hold.approvers];
   let digest: Digest | undefined;
   return {
@@ -155,6 +176,27 @@ export function compileRule(compiler: Compiler, rule: PolicyRule, index: number)
   };
 }
 
+/** What a rule that passes connections unread cannot ask. Schema-free, so that a draft is asked too. */
+export function unreadFlaws(
+  inspect: unknown,
+  schemes: unknown,
+  condition: Condition | undefined,
+): readonly Readonly<{ path: FieldPath; message: string }>[] {
+  if (inspect !== 'sni' && inspect !== 'tunnel') return [];
+  const flaws: { path: FieldPath; message: string }[] = [];
+  if (inspect === 'sni' && Array.isArray(schemes) && !schemes.includes('https'))
+    flaws.push({
+      path: ['to', 'schemes'],
+      message: `expected https: \`inspect: sni\` passes TLS only; found ${schemes.join(', ')}`,
+    });
+  if (condition?.mentions.request === true)
+    flaws.push({
+      path: ['when'],
+      message: `expected a condition over agent, destination and now: \`inspect: ${inspect}\` reads no request; found ${printable(JSON.stringify(condition.source))}`,
+    });
+  return flaws;
+}
+
 function compileWhen(compiler: Compiler, rule: PolicyRule, path: FieldPath): Condition | undefined {
   if (rule.when === undefined) return undefined;
   const condition = compileCondition(compiler.environment, rule.when);
@@ -162,11 +204,6 @@ function compileWhen(compiler: Compiler, rule: PolicyRule, path: FieldPath): Con
     compiler.report([...path, 'when'], condition.message);
     return undefined;
   }
-  if (rule.to.inspect !== 'tls' && condition.value.mentions.request)
-    compiler.report(
-      [...path, 'when'],
-      `expected a condition over agent, destination and now: \`inspect: ${rule.to.inspect}\` reads no request`,
-    );
   return condition.value;
 }
 

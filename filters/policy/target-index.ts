@@ -7,6 +7,7 @@
  * the product of a rule's hosts, paths, agents, methods and tools would flood the index, it is entered under "any"
  * in the dimensions that cost most, and compared in full when found.
  */
+import type { Steps } from '../common/slices.ts';
 import type { Destination, McpCall } from '../facts.ts';
 import { isOneLabel } from './host-pattern.ts';
 import { isOneSegment } from './path-pattern.ts';
@@ -18,26 +19,46 @@ const entriesMax = 256;
 /** Longer host lists are shared: rules with the same list stand in one bucket that every host points to. */
 const ownHostsMax = 4;
 
-type Leaf<T> = { any: ByMethod<T>; byAgent: Map<string, ByMethod<T>> };
-type ByMethod<T> = { any: Entries<T>; byMethod: Map<string, Entries<T>> };
-type Entries<T> = { plain: T[]; mcp: McpEntries<T> | undefined };
+// Most of a large policy's rules have a leaf of their own: what it does not need is not made.
+type Leaf<T> = { any: ByMethod<T> | undefined; byAgent: Map<string, ByMethod<T>> | undefined };
+type ByMethod<T> = { any: Entries<T> | undefined; byMethod: Map<string, Entries<T>> | undefined };
+type Entries<T> = { plain: T[] | undefined; mcp: McpEntries<T> | undefined };
 /** `byTool`: rules whose tools are all spelt out. `restricting`: what catches a message that is not strict. */
 type McpEntries<T> = { byTool: Map<string, T[]>; others: T[]; restricting: T[] };
-type Bucket<T> = { anyPath: Leaf<T> | undefined; paths: PatternTrie<Leaf<T>> | undefined };
+type Bucket<T> = {
+  anyPath: Leaf<T> | undefined;
+  paths: PatternTrie<Leaf<T>> | undefined;
+  /** Whatever was entered, over all paths, agents and methods. */
+  items: T[] | undefined;
+};
 /** Buckets of one host pattern: its own and shared ones, apart for what restricts (see `**` and addresses). */
 type Slot<T> = { own: Bucket<T> | undefined; shared: Bucket<T>[] };
+
+export const here = 'here';
 
 export type TargetIndex<T> = Readonly<{
   /** Candidates for this request, unordered; one may come twice. */
   candidates(subject: Subject): T[];
+  /**
+   * First what may fit this request whatever its MCP message is, with depth `here`; then what may fit paths
+   * beside it, nearest directory first: see `PatternTrie.around`. Ends where `visit` answers false.
+   */
+  around(subject: Subject, visit: (item: T, depth: number | typeof here) => boolean): void;
   /** Candidates by host alone, over all paths, agents and methods. */
   byHost(subject: Pick<Subject, 'destination' | 'hostLabels'>): T[];
 }>;
 
-const createEntries = <T>(): Entries<T> => ({ plain: [], mcp: undefined });
-const createByMethod = <T>(): ByMethod<T> => ({ any: createEntries(), byMethod: new Map() });
-const createLeaf = <T>(): Leaf<T> => ({ any: createByMethod(), byAgent: new Map() });
-const createBucket = <T>(): Bucket<T> => ({ anyPath: undefined, paths: undefined });
+const createEntries = <T>(): Entries<T> => ({ plain: undefined, mcp: undefined });
+const createByMethod = <T>(): ByMethod<T> => ({ any: undefined, byMethod: undefined });
+const createLeaf = <T>(): Leaf<T> => ({ any: undefined, byAgent: undefined });
+const createBucket = <T>(): Bucket<T> => ({ anyPath: undefined, paths: undefined, items: undefined });
+
+/** An array that is made with its first item has room for no more; an empty one that grows has it for 16. */
+function added<T>(list: T[] | undefined, item: T): T[] {
+  if (list === undefined) return [item];
+  list.push(item);
+  return list;
+}
 
 function listAt<K, V>(map: Map<K, V>, key: K, create: () => V): V {
   let value = map.get(key);
@@ -80,11 +101,16 @@ function enter<T>(bucket: Bucket<T>, item: T, target: Target, hosts: number): vo
   }
   for (const leaf of leaves) {
     const groups: ByMethod<T>[] = [];
-    if (by.agents && target.agents !== undefined)
+    if (by.agents && target.agents !== undefined) {
+      leaf.byAgent ??= new Map();
       for (const agent of target.agents) groups.push(listAt(leaf.byAgent, agent, () => createByMethod<T>()));
-    else groups.push(leaf.any);
+    } else {
+      leaf.any ??= createByMethod();
+      groups.push(leaf.any);
+    }
     for (const group of groups) {
-      if (by.methods && target.methods !== undefined)
+      if (by.methods && target.methods !== undefined) {
+        group.byMethod ??= new Map();
         for (const method of target.methods)
           enterMcp(
             listAt(group.byMethod, method, () => createEntries<T>()),
@@ -92,14 +118,17 @@ function enter<T>(bucket: Bucket<T>, item: T, target: Target, hosts: number): vo
             target,
             by.tools,
           );
-      else enterMcp(group.any, item, target, by.tools);
+      } else {
+        group.any ??= createEntries();
+        enterMcp(group.any, item, target, by.tools);
+      }
     }
   }
 }
 
 function enterMcp<T>(entries: Entries<T>, item: T, target: Target, byTool: boolean): void {
   if (target.mcp === undefined) {
-    entries.plain.push(item);
+    entries.plain = added(entries.plain, item);
     return;
   }
   entries.mcp ??= { byTool: new Map(), others: [], restricting: [] };
@@ -109,19 +138,28 @@ function enterMcp<T>(entries: Entries<T>, item: T, target: Target, byTool: boole
   else entries.mcp.others.push(item);
 }
 
-export function createTargetIndex<T>(items: readonly T[], targetOf: (item: T) => Target): TargetIndex<T> {
+function* everyEntry<T>(entries: Entries<T> | undefined): Iterable<T> {
+  if (entries === undefined) return;
+  if (entries.plain !== undefined) yield* entries.plain;
+  if (entries.mcp === undefined) return;
+  // `restricting` repeats what stands here.
+  yield* entries.mcp.others;
+  for (const items of entries.mcp.byTool.values()) yield* items;
+}
+
+export function* indexTargets<T>(items: readonly T[], targetOf: (item: T) => Target): Steps<TargetIndex<T>> {
   const exact = new Map<string, Slot<T>>();
   const wildcard = createPatternTrie<Slot<T>>(isOneLabel);
   const everyHost = createBucket<T>();
   const sharedByList = new Map<string, Bucket<T>>();
   const createSlot = (): Slot<T> => ({ own: undefined, shared: [] });
-  const byHostItems = new Map<Bucket<T>, T[]>();
   const enterIn = (bucket: Bucket<T>, item: T, target: Target, hosts: number): void => {
     enter(bucket, item, target, hosts);
-    listAt(byHostItems, bucket, () => []).push(item);
+    bucket.items = added(bucket.items, item);
   };
 
   for (const item of items) {
+    yield;
     const target = targetOf(item);
     if (target.hosts === undefined) {
       enterIn(everyHost, item, target, 1);
@@ -166,6 +204,17 @@ export function createTargetIndex<T>(items: readonly T[], targetOf: (item: T) =>
     return buckets;
   };
 
+  const leavesAt = (subject: Subject, buckets: readonly Bucket<T>[]): Leaf<T>[] => {
+    const leaves: Leaf<T>[] = [];
+    for (const bucket of buckets) {
+      if (bucket.anyPath !== undefined) leaves.push(bucket.anyPath);
+      if (bucket.paths === undefined) continue;
+      bucket.paths.collect(subject.segments, leaves);
+      if (subject.plainSegments !== subject.segments) bucket.paths.collect(subject.plainSegments, leaves);
+    }
+    return leaves;
+  };
+
   const take = (list: readonly T[] | undefined, found: T[]): void => {
     if (list !== undefined) for (const item of list) found.push(item);
   };
@@ -180,34 +229,36 @@ export function createTargetIndex<T>(items: readonly T[], targetOf: (item: T) =>
     take(entries.mcp.others, found);
     take(entries.mcp.byTool.get(mcp.tool), found);
   };
-  const gather = (group: ByMethod<T>, { method, mcp }: Destination, found: T[]): void => {
+  const gather = (group: ByMethod<T> | undefined, { method, mcp }: Destination, found: T[]): void => {
+    if (group === undefined) return;
     takeEntries(group.any, mcp, found);
-    takeEntries(group.byMethod.get(method), mcp, found);
+    takeEntries(group.byMethod?.get(method), mcp, found);
   };
 
   return {
     candidates: (subject) => {
       const found: T[] = [];
-      const leaves: Leaf<T>[] = [];
-      for (const bucket of bucketsOf(subject)) {
-        if (bucket.anyPath !== undefined) leaves.push(bucket.anyPath);
-        if (bucket.paths === undefined) continue;
-        bucket.paths.collect(subject.segments, leaves);
-        if (subject.plainSegments !== subject.segments) bucket.paths.collect(subject.plainSegments, leaves);
-      }
-      for (const leaf of leaves) {
+      for (const leaf of leavesAt(subject, bucketsOf(subject))) {
         gather(leaf.any, subject.destination, found);
-        const group = leaf.byAgent.get(subject.agent);
-        if (group !== undefined) gather(group, subject.destination, found);
+        gather(leaf.byAgent?.get(subject.agent), subject.destination, found);
       }
       return found;
     },
+    around: (subject, visit) => {
+      const buckets = bucketsOf(subject);
+      const every = (leaf: Leaf<T>, depth: number | typeof here): boolean => {
+        for (const group of [leaf.any, leaf.byAgent?.get(subject.agent)])
+          for (const entries of [group?.any, group?.byMethod?.get(subject.destination.method)])
+            for (const item of everyEntry(entries)) if (!visit(item, depth)) return false;
+        return true;
+      };
+      for (const leaf of leavesAt(subject, buckets)) if (!every(leaf, here)) return;
+      const directories = subject.segments.slice(0, -1);
+      for (const bucket of buckets) bucket.paths?.around(directories, every);
+    },
     byHost: (subject) => {
       const found: T[] = [];
-      for (const bucket of bucketsOf(subject)) {
-        const items = byHostItems.get(bucket);
-        if (items !== undefined) for (const item of items) found.push(item);
-      }
+      for (const { items } of bucketsOf(subject)) take(items, found);
       return found;
     },
   };

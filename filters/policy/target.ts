@@ -11,8 +11,10 @@ export type Target = Readonly<{
   agents: ReadonlySet<string> | undefined;
   /** Undefined: every host, addresses included. */
   hosts: readonly HostPattern[] | undefined;
-  exactHosts: ReadonlySet<string>;
-  wildcardHosts: readonly HostPattern[];
+  /** Those of a long list of hosts that have no wildcard. */
+  exactHosts: ReadonlySet<string> | undefined;
+  /** The others, which are compared one by one. */
+  otherHosts: readonly HostPattern[];
   schemes: ReadonlySet<string> | undefined;
   /** `any` for forbids and quotas without ports; `default`: 80 for http and 443 for https. */
   ports: ReadonlySet<number> | 'default' | 'any';
@@ -53,8 +55,8 @@ const wordFits = (patterns: readonly WordPattern[], word: string): boolean =>
 export function hostFits(target: Target, subject: Pick<Subject, 'destination' | 'hostLabels'>): boolean {
   if (target.hosts === undefined) return true;
   const { host, hostIsAddress } = subject.destination;
-  if (target.exactHosts.has(host)) return true;
-  for (const pattern of target.wildcardHosts)
+  if (target.exactHosts?.has(host) === true) return true;
+  for (const pattern of target.otherHosts)
     if (hostMatches(pattern, host, subject.hostLabels, hostIsAddress, target.restricting)) return true;
   return false;
 }
@@ -90,16 +92,18 @@ export function mcpFits(target: Target, call: McpCall): boolean {
   return tools === undefined || (call.method === 'tools/call' && wordFits(tools, call.tool));
 }
 
-/** Every dimension of a request that is read. */
-export function fits(target: Target, subject: Subject): boolean {
-  const { scheme, port, method, mcp } = subject.destination;
+/** What all requests of one agent to one origin with one method have in common. */
+export function placeFits(target: Target, subject: Subject): boolean {
+  const { scheme, port, method } = subject.destination;
   return (
     (target.agents === undefined || target.agents.has(subject.agent)) &&
     (target.schemes === undefined || target.schemes.has(scheme)) &&
     portFits(target, scheme, port) &&
     (target.methods === undefined || target.methods.has(method)) &&
-    mcpFits(target, mcp) &&
-    hostFits(target, subject) &&
-    pathFits(target, subject)
+    hostFits(target, subject)
   );
 }
+
+/** Every dimension of a request that is read. What is compared here alone must be known to `leasing.ts`. */
+export const fits = (target: Target, subject: Subject): boolean =>
+  mcpFits(target, subject.destination.mcp) && placeFits(target, subject) && pathFits(target, subject);

@@ -26,7 +26,7 @@ export type Tally = {
 export const createTally = (): Tally => ({ best: undefined, internal: false, shadow: [] });
 
 /** Of two rules that both match, the one that is reported: the stronger, the higher quorum, the smaller name. */
-function outranks(rule: Rule, other: Rule): boolean {
+export function outranks(rule: Rule, other: Rule): boolean {
   const byStrength = strengths[rule.outcome] - strengths[other.outcome];
   if (byStrength !== 0) return byStrength > 0;
   const byQuorum = (rule.hold?.quorum ?? 0) - (other.hold?.quorum ?? 0);

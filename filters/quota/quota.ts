@@ -26,14 +26,24 @@ export type DebitResult =
  * concurrency, and across a restart or kill of the process (what a kill forfeits is at most the prepaid slice).
  */
 export interface QuotaStore {
-  /** Takes one call from every debit, or none. Synchronous: two callers never pass each other. Throws StateUnavailable, Overloaded. */
-  debit(debits: readonly Debit[]): DebitResult;
+  /**
+   * Takes `calls` (one, unless said) from every debit, or none. Synchronous: two callers never pass each other.
+   * Throws StateUnavailable, Overloaded.
+   */
+  debit(debits: readonly Debit[], calls?: number): DebitResult;
+  /** How many calls every debit has room for now; Infinity without debits. Takes nothing. */
+  room(debits: readonly Debit[]): number;
+  /**
+   * How long calls that are counted now may still be made: made later, they would leave the window too early.
+   * Infinity without debits.
+   */
+  madeWithinMs(debits: readonly Debit[]): number;
   /** State without taking anything. */
   peek(debit: Debit): QuotaState;
   /**
-   * Gives one call back to each (the request provably never left), where it is still counted. `atMs` is the
-   * result's: given back to any other time, a later call would leave the window too early.
+   * Gives `calls` (one, unless said) back to each, for requests that provably never left, where they are still
+   * counted. `atMs` is the result's: given back to any other time, a later call would leave the window too early.
    */
-  refund(debits: readonly Debit[], atMs: number): void;
+  refund(debits: readonly Debit[], atMs: number, calls?: number): void;
   close(): void;
 }

@@ -165,19 +165,19 @@ export function openQuotaStore(db: Database, clock: Clock, options: QuotaStoreOp
     }
   };
 
-  const debit = (debits: readonly Debit[]): DebitResult => {
+  const debit = (debits: readonly Debit[], calls = 1): DebitResult => {
     if (closed) throw new SallyportError('StateUnavailable', 'cannot count the call: the quotas are closed');
     const nowMs = now();
     const payments: Payment[] = [];
     const undo = (): void => {
-      for (const { entry } of payments) giveBack(entry.window, nowMs);
+      for (const { entry } of payments) giveBack(entry.window, nowMs, calls);
     };
     for (const one of debits) {
       const entry = payments.find((other) => other.entry.key === one.key)?.entry ?? entryOf(one, nowMs);
-      if (entry.window.used >= one.limit) {
+      if (entry.window.used + calls > one.limit) {
         undo();
-        // Nothing ever fits into a limit of 0; a window is as good a time to ask again as any.
-        const retryAtMs = one.limit === 0 ? nowMs + one.windowMs : roomMs(entry.window, one.limit);
+        // Nothing ever fits into too small a limit; a window is as good a time to ask again as any.
+        const retryAtMs = one.limit < calls ? nowMs + one.windowMs : roomMs(entry.window, one.limit, calls);
         return {
           ok: false,
           debit: one,
@@ -185,7 +185,7 @@ export function openQuotaStore(db: Database, clock: Clock, options: QuotaStoreOp
           retryAfterMs: Math.max(1, retryAtMs - nowMs),
         };
       }
-      take(entry.window);
+      take(entry.window, calls);
       payments.push({ entry, debit: one });
     }
     try {
@@ -219,13 +219,33 @@ export function openQuotaStore(db: Database, clock: Clock, options: QuotaStoreOp
       const asked = same ? window : windowFrom(slotCounts(window, newestCount(window)), one.windowMs, nowMs);
       return stateOf(one, asked, nowMs);
     },
-    refund: (debits, atMs) => {
+    room: (debits) => {
+      const nowMs = now();
+      let room = Number.POSITIVE_INFINITY;
+      for (const one of debits) {
+        const times = debits.filter(({ key }) => key === one.key).length;
+        const { window } = entryOf(one, nowMs);
+        room = Math.min(room, Math.floor((one.limit - window.used) / times));
+      }
+      return Math.max(0, room);
+    },
+    madeWithinMs: (debits) => {
+      // Time is counted in whole milliseconds that have begun.
+      const nowMs = now() + 1;
+      let leftMs = Number.POSITIVE_INFINITY;
+      for (const one of debits) {
+        const { slotMs } = entryOf(one, nowMs - 1).window;
+        leftMs = Math.min(leftMs, Math.floor((nowMs - 1) / slotMs + 1) * slotMs - nowMs);
+      }
+      return leftMs;
+    },
+    refund: (debits, atMs, calls = 1) => {
       const nowMs = now();
       for (const one of debits) {
         const entry = entries.get(one.key);
         if (entry === undefined) continue;
         advance(entry.window, nowMs);
-        if (giveBack(entry.window, atMs)) entry.generous = true;
+        if (giveBack(entry.window, atMs, calls) > 0) entry.generous = true;
       }
     },
     close: () => {

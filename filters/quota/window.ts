@@ -69,18 +69,19 @@ export function advance(window: Window, nowMs: number): void {
   if (newest > window.newest) window.newest = newest;
 }
 
-/** Counts one call in the newest slot; `advance` came before. */
-export const take = (window: Window): void => add(window, window.newest, 1);
+/** Counts calls in the newest slot; `advance` came before. */
+export const take = (window: Window, calls: number): void => add(window, window.newest, calls);
 
 /** How many calls the newest slot counts. */
 export const newestCount = (window: Window): number => countOf(window, window.newest);
 
-/** Takes one call out of the slot it was counted in. False where that slot has left or counts nothing. */
-export function giveBack(window: Window, takenMs: number): boolean {
+/** Takes calls out of the slot they were counted in; as many as it counts, none where it has left. Returns how many. */
+export function giveBack(window: Window, takenMs: number, calls: number): number {
   const slot = Math.floor(takenMs / window.slotMs);
-  if (!(slot >= window.first && slot <= window.newest) || countOf(window, slot) === 0) return false;
-  add(window, slot, -1);
-  return true;
+  if (!(slot >= window.first && slot <= window.newest)) return 0;
+  const given = Math.min(calls, countOf(window, slot));
+  add(window, slot, -given);
+  return given;
 }
 
 /** When a slot has wholly left the window. */
@@ -89,12 +90,12 @@ const leavesMs = (window: Window, slot: number): number => (slot + 1) * window.s
 /** When the last call counted now has left: the window is empty from then on. */
 export const emptyMs = (window: Window): number => leavesMs(window, window.newest);
 
-/** When at most `limit - 1` of the calls counted now are left, so that one more fits. */
-export function roomMs(window: Window, limit: number): number {
+/** When so few of the calls counted now are left that `calls` more fit. */
+export function roomMs(window: Window, limit: number, calls: number): number {
   let left = window.used;
   for (let slot = window.first; slot <= window.newest; slot += 1) {
     left -= countOf(window, slot);
-    if (left < limit) return leavesMs(window, slot);
+    if (left + calls <= limit) return leavesMs(window, slot);
   }
   return emptyMs(window);
 }

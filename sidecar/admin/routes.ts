@@ -5,16 +5,17 @@ import { z } from 'zod';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { formatIssue, type Result } from '../../config/policy/issue.ts';
+import { readRequest } from '../../config/request-issues.ts';
 import type { HoldId } from '../../filters/common/brand.ts';
-import { isHoldId } from '../../filters/common/ids.ts';
 import type { Journal } from '../../filters/common/journal.ts';
-import type { DecisionRecord } from '../../filters/common/record.ts';
 import type { Clock } from '../../filters/common/time.ts';
 import { type HoldStore, holdStates } from '../../filters/oversight/holds.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { explain, explainRequestSchema } from '../explain.ts';
 import type { Health } from '../health.ts';
+import { newestDecisions } from '../newest-decisions.ts';
 import type { Status } from '../status.ts';
+import { holdJson } from './hold-json.ts';
 
 export type AdminDeps = Readonly<{
   log: Logger;
@@ -30,18 +31,21 @@ export type AdminDeps = Readonly<{
   stop(): void;
 }>;
 
-const holdId = z.custom<HoldId>(
-  (id) => typeof id === 'string' && isHoldId(id),
-  'hold_ and 26 characters of Crockford base 32',
-);
+const ulid = '[0-9A-HJKMNP-TV-Z]{26}';
+const holdId = z
+  .string()
+  .regex(new RegExp(`^hold_${ulid}$`), 'hold_ and 26 characters of Crockford base 32')
+  // The pattern is the whole of what makes text an id.
+  .transform((text) => text as HoldId);
+const decisionId = z
+  .string()
+  .regex(new RegExp(`^dec_${ulid}$`), 'dec_ and 26 characters of Crockford base 32');
+const holdParams = z.object({ id: holdId });
+const decisionParams = z.object({ id: decisionId });
 const page = (fallback: number) =>
   z.coerce.number().int().min(1).max(limits.adminPageItemsMax).default(fallback);
 const listQuery = z.strictObject({
-  state: z
-    .string()
-    .transform((text) => text.split(','))
-    .pipe(z.array(z.enum(holdStates)).min(1))
-    .optional(),
+  state: z.array(z.enum(holdStates)).optional(),
   agent: z.string().max(limits.policyNameCharsMax).optional(),
   limit: page(100),
   before: holdId.optional(),
@@ -52,15 +56,15 @@ const decideBody = z.strictObject({ by, note });
 const settleBody = z.strictObject({ by, outcome: z.enum(['Sent', 'NotSent']) });
 const decisionsQuery = z.strictObject({ limit: page(100) });
 
-function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const parsed = schema.safeParse(value ?? {});
-  if (parsed.success) return parsed.data;
-  const told = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'request'}: ${issue.message}`);
-  throw new SallyportError('RequestMalformed', told.join('; ').slice(0, 2_000));
-}
+/** A query or a body; none is an empty one. */
+const read = <T extends z.ZodType>(schema: T, value: unknown): z.output<T> =>
+  readRequest(schema, value ?? {});
 
-const paramId = (params: unknown): unknown =>
-  typeof params === 'object' && params !== null && 'id' in params ? params.id : undefined;
+/** `state=Pending,Approved` is a list. */
+const listed = (query: unknown): unknown =>
+  typeof query === 'object' && query !== null && 'state' in query && typeof query.state === 'string'
+    ? { ...query, state: query.state.split(',') }
+    : query;
 
 export function adminRoutes(app: FastifyInstance, deps: AdminDeps): void {
   observing(app, deps);
@@ -106,14 +110,10 @@ function observing(app: FastifyInstance, deps: AdminDeps): void {
   app.get('/v1/status', async () => deps.status());
   app.get('/v1/decisions', async (request) => {
     const { limit } = read(decisionsQuery, request.query);
-    const decisions = deps.journal
-      .tail(limits.adminPageItemsMax)
-      .filter((record): record is DecisionRecord => record.type === 'decision')
-      .slice(0, limit);
-    return { decisions };
+    return { decisions: newestDecisions(deps.journal, limit) };
   });
   app.get('/v1/decisions/:id', async (request) => {
-    const id = read(z.string().regex(/^dec_[0-9A-HJKMNP-TV-Z]{26}$/), paramId(request.params));
+    const id = read(decisionParams, request.params).id;
     const record = deps.journal.find(id);
     if (record === undefined)
       throw new SallyportError('NotFound', `there is no decision ${id} in the journal`);
@@ -124,7 +124,7 @@ function observing(app: FastifyInstance, deps: AdminDeps): void {
 function deciding(app: FastifyInstance, deps: AdminDeps): void {
   const { holds } = deps;
   app.get('/v1/holds', async (request) => {
-    const { state, agent, limit, before } = read(listQuery, request.query);
+    const { state, agent, limit, before } = read(listQuery, listed(request.query));
     const found = holds.list({
       limit,
       ...(state === undefined ? {} : { states: state }),
@@ -132,27 +132,27 @@ function deciding(app: FastifyInstance, deps: AdminDeps): void {
       ...(before === undefined ? {} : { before }),
     });
     return {
-      holds: found,
+      holds: found.map(holdJson),
       next: found.length === limit ? found.at(-1)?.id : undefined,
       counts: holds.counts(),
     };
   });
   app.get('/v1/holds/:id', async (request) => {
-    const id = read(holdId, paramId(request.params));
+    const id = read(holdParams, request.params).id;
     const hold = holds.get(id);
     if (hold === undefined) throw new SallyportError('HoldNotFound', `there is no hold ${id}`);
-    return hold;
+    return holdJson(hold);
   });
   for (const action of ['approve', 'deny', 'cancel'] as const) {
     app.post(`/v1/holds/:id/${action}`, async (request) => {
-      const id = read(holdId, paramId(request.params));
+      const id = read(holdParams, request.params).id;
       const body = read(decideBody, request.body);
-      return holds[action](id, body.by, body.note);
+      return holdJson(holds[action](id, body.by, body.note));
     });
   }
   app.post('/v1/holds/:id/settle', async (request) => {
-    const id = read(holdId, paramId(request.params));
+    const id = read(holdParams, request.params).id;
     const body = read(settleBody, request.body);
-    return holds.settle(id, body.outcome, body.by);
+    return holdJson(holds.settle(id, body.outcome, body.by));
   });
 }

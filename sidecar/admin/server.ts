@@ -5,12 +5,15 @@
  */
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import path from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../config/limits.ts';
 import type { Checker } from '../../ext-authz/checker.ts';
+import { createServer, type Server } from '../../filters/common/node-http.ts';
+import type { Audit } from '../audit.ts';
+import type { KeyRotation } from '../key-rotation.ts';
+import type { Lockdown } from '../lockdown.ts';
 import { freePort, movedPort } from '../ports.ts';
 import type { AdminDeps } from './routes.ts';
 
@@ -27,6 +30,9 @@ export type AdminOptions = AdminDeps &
     runDir: string;
     port: number | null;
     checker: Checker;
+    keys: KeyRotation;
+    lockdown: Lockdown;
+    audit: Pick<Audit, 'erase'>;
     report(line: string): void;
   }>;
 

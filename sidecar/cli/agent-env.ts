@@ -1,11 +1,12 @@
 /** The environment of an agent: the proxy and our authority, in every spelling that programs read; nothing of ours else. */
 import type { Status } from '../status.ts';
 
-/** Variables that turn a proxy off for some hosts, or point past it. */
-const cleared = ['NO_PROXY', 'no_proxy', 'npm_config_noproxy', 'npm_config_https_proxy', 'npm_config_proxy'];
-
-/** Variables through which the caller's own process would be steered, or that only the operator may have. */
-const withheld = /^(SALLYPORT_|npm_lifecycle_|SUDO_|SSH_AUTH_SOCK$|DBUS_|XDG_RUNTIME_DIR$)/;
+/**
+ * Variables through which the caller's own process would be steered, or that only the operator may have. npm gives
+ * its whole configuration to what it starts, registry tokens and proxies of its own among it; an agent's npm reads
+ * that of the agent.
+ */
+const withheld = /^(SALLYPORT_|npm_|NPM_CONFIG_|INIT_CWD$|SUDO_|SSH_AUTH_SOCK$|DBUS_|XDG_RUNTIME_DIR$)/;
 
 export function agentEnvironment(
   status: Pick<Status, 'data_plane' | 'ca'>,
@@ -16,7 +17,6 @@ export function agentEnvironment(
   for (const [name, value] of Object.entries(base)) {
     if (value !== undefined && !withheld.test(name)) env[name] = value;
   }
-  for (const name of cleared) if (name in env) env[name] = '';
   const { proxy } = status.data_plane;
   for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY']) {
     env[name] = proxy;

@@ -1,8 +1,11 @@
 /** The command line's side of the admin API: HTTP over the Unix socket. */
-import { request } from 'node:http';
+import path from 'node:path';
 import { z } from 'zod';
 import { limits } from '../../config/limits.ts';
+import { request } from '../../filters/common/node-http.ts';
+import { isRunning, readRunFile } from '../run-file.ts';
 import { CommandFailure } from './output.ts';
+import type { CommandSettings } from './settings.ts';
 
 export type AdminClient = Readonly<{
   get(route: string): Promise<unknown>;
@@ -22,6 +25,9 @@ export class AdminRefusal extends CommandFailure {
     this.status = status;
   }
 }
+
+/** Nothing answers where a sidecar of these directories would. */
+export class NotRunning extends CommandFailure {}
 
 const exchange = (
   socketPath: string,
@@ -66,9 +72,9 @@ function unreachable(thrown: unknown, socketPath: string): CommandFailure {
   switch (codeOf(thrown)) {
     case 'ENOENT':
     case 'ECONNREFUSED':
-      return new CommandFailure(
+      return new NotRunning(
         `no sidecar runs here: nothing answers at ${socketPath}`,
-        'Start one with `sallyport start`, or name the directories of the one that runs with --state-dir and --run-dir.',
+        'Start one with `sallyport start`, or name the state directory of the one that runs with --state-dir.',
       );
     case 'EACCES':
     case 'EPERM':
@@ -108,4 +114,12 @@ export function adminClient(socketPath: string): AdminClient {
     get: (route) => ask('GET', route),
     post: (route, body) => ask('POST', route, body ?? {}),
   };
+}
+
+/** Where the sidecar of this state says that its sockets are; else where the settings say so. */
+export function clientOf(settings: Pick<CommandSettings, 'state_dir' | 'run_dir'>): AdminClient {
+  const file = readRunFile(settings.state_dir);
+  const sidecar = file?.processes[0];
+  const runs = file !== undefined && sidecar !== undefined && isRunning(sidecar);
+  return adminClient(path.join(runs ? file.runDir : settings.run_dir, 'admin.sock'));
 }

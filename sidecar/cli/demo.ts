@@ -25,7 +25,7 @@ export type Demo = Readonly<{
 }>;
 
 /** The example policy names the example's ports; where others were taken, a copy of it names those. */
-export function exampleFor(demo: Demo, policyText: string): string {
+export function exampleFor(demo: Pick<Demo, 'http' | 'https'>, policyText: string): string {
   return policyText
     .replaceAll(new RegExp(`\\b${httpPort}\\b`, 'g'), String(demo.http))
     .replaceAll(new RegExp(`\\b${httpsPort}\\b`, 'g'), String(demo.https));

@@ -2,7 +2,8 @@
 /** `sallyport`: the command line. Exit status 0 done, 1 refused or failed, 2 wrong usage; `run` gives its command's. */
 import { CommanderError } from 'commander';
 import { SallyportError } from '../../config/errors.ts';
-import { CommandFailure, createOutput, exitCodes, failureOf, printableLines } from './output.ts';
+import { invocation } from '../invocation.ts';
+import { CommandFailure, createOutput, exitCodes, failureOf, printableLines, watchOutput } from './output.ts';
 import { createProgram } from './program.ts';
 
 /** Known before parsing, so that a usage error is told in the form that was asked for. */
@@ -18,7 +19,11 @@ function tell(thrown: unknown, json: boolean): number {
     // Commander has written its own words to standard error.
     if (isUsage)
       output.value({
-        error: { code: 'Usage', message: thrown.message.replace(/^error: /, ''), next: 'sallyport --help' },
+        error: {
+          code: 'Usage',
+          message: thrown.message.replace(/^error: /, ''),
+          next: `${invocation} --help`,
+        },
       });
     return isUsage ? exitCodes.usage : exitCodes.ok;
   }
@@ -51,9 +56,5 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// Whoever read the output has what they wanted (`… | head`).
-process.stdout.on('error', (thrown: NodeJS.ErrnoException) => {
-  if (thrown.code !== 'EPIPE') throw thrown;
-  process.exit(process.exitCode ?? exitCodes.ok);
-});
+watchOutput();
 await main(process.argv.slice(2));

@@ -1,19 +1,20 @@
 /** What a command prints: words for a person, or one JSON value on standard output with `--json`. */
 import { type ErrorEntry, errors, type SallyportError } from '../../config/errors.ts';
 import { printable } from '../../filters/common/printable.ts';
+import { asTyped } from '../invocation.ts';
 
 /** Documented exit statuses; `run` gives the command's own. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
 
-/** Ends a command with a message for a person and a status. */
+/** Ends a command with a message for a person and a status. Commands of ours in backticks are shown as they are typed here. */
 export class CommandFailure extends Error {
   readonly exitCode: number;
   readonly next: string;
   constructor(message: string, next = '', exitCode: number = exitCodes.failed) {
-    super(message);
+    super(asTyped(message));
     this.name = 'CommandFailure';
     this.exitCode = exitCode;
-    this.next = next;
+    this.next = asTyped(next);
   }
 }
 
@@ -40,6 +41,35 @@ export function createOutput(json: boolean): Output {
   };
 }
 
+/** The reader of a pipe left (EPIPE), or the terminal is gone (EIO): nobody sees what follows. */
+const nobodyReads = new Set(['EPIPE', 'EIO']);
+
+/** @param isRead false where nobody reads that stream any more; true where it cannot be written (a full disk). */
+export type OutputLost = (stream: 'stdout' | 'stderr', isRead: boolean, thrown: Error) => void;
+
+/**
+ * A command whose reader left (`… | head`) does its work to the end, and its exit status stands: a check that
+ * found errors does not pass because nobody read them all.
+ */
+let onLost: OutputLost = (stream, isRead, thrown) => {
+  if (stream === 'stderr' || !isRead) return;
+  process.stderr.write(`sallyport: standard output cannot be written: ${thrown.message}\n`);
+  process.exit(exitCodes.failed);
+};
+
+/** A command that has more to end than itself says what is done when its output can no longer be written. */
+export function whenOutputIsLost(handler: OutputLost): void {
+  onLost = handler;
+}
+
+/** Once, before anything is written: an error of a standard stream would else end the process where it stands. */
+export function watchOutput(): void {
+  for (const stream of ['stdout', 'stderr'] as const)
+    process[stream].on('error', (thrown: NodeJS.ErrnoException) =>
+      onLost(stream, !nobodyReads.has(thrown.code ?? ''), thrown),
+    );
+}
+
 /** Text of several lines with each made printable. */
 export const printableLines = (text: string): string =>
   text
@@ -52,6 +82,10 @@ export function failureOf(error: SallyportError): CommandFailure & { code: strin
   return Object.assign(new CommandFailure(error.message, entry.next), { code: error.code });
 }
 
+/** A word for a POSIX shell, quoted only where it has to be. */
+export const shellWord = (word: string): string =>
+  /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
 /** Columns of a table, each as wide as its widest cell. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
@@ -63,12 +97,16 @@ export function table(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
-/** `4 min 10 s`, for a person. */
+/** `4 min 10 s` or `1 h`, for a person. */
 export function duration(ms: number): string {
+  const both = (large: number, unit: string, small: number, part: string): string =>
+    small === 0 ? `${large} ${unit}` : `${large} ${unit} ${small} ${part}`;
   const seconds = Math.max(0, Math.round(ms / 1_000));
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
+  if (minutes < 60) return both(minutes, 'min', seconds % 60, 's');
   const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  return hours < 48
+    ? both(hours, 'h', minutes % 60, 'min')
+    : both(Math.floor(hours / 24), 'd', hours % 24, 'h');
 }

@@ -6,6 +6,7 @@ import { SallyportError } from '../../config/errors.ts';
 import { brokenLimitRelations } from '../../config/limits.ts';
 import { openDirectories } from '../directories.ts';
 import { createEnding } from '../ending.ts';
+import type { CommandLine } from '../invocation.ts';
 import { acquireLock } from '../lock.ts';
 import { isRunning, readRunFile } from '../run-file.ts';
 import type { Sidecar } from '../sidecar.ts';
@@ -54,9 +55,14 @@ function assertLimitRelations(): void {
 
 export async function serve(
   settings: CommandSettings,
-  options: Readonly<{ log: Logger; report(line: string): void; onStopAsked(): void }>,
+  options: Readonly<{
+    log: Logger;
+    commandLine: CommandLine;
+    report(line: string): void;
+    onStopAsked(): void;
+  }>,
 ): Promise<Served> {
-  const { log, report, onStopAsked } = options;
+  const { log, commandLine, report, onStopAsked } = options;
   assertLimitRelations();
   const ending = createEnding(log);
   try {
@@ -71,6 +77,7 @@ export async function serve(
     const sidecar = await startSidecar({
       settings: demo === undefined ? settings : withDemo(settings, demo, report),
       log,
+      commandLine,
       report,
       onStopAsked,
       children: demo === undefined ? [] : [demo.ref],

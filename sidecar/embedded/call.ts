@@ -19,11 +19,17 @@ export type Target = Readonly<{
   path: string;
 }>;
 
-/** RFC 9112, section 3.2: a request with more than one Host is answered with 400. */
+/** RFC 9112, section 3.2: one Host, no more and, but in HTTP/1.0, no less. */
 function headersOf(request: Request, stage: WireStage): HeaderEntry[] {
   const isHost = ([name]: HeaderEntry): boolean => name.toLowerCase() === 'host';
-  if ([...entriesOf(request.rawHeaders)].filter(isHost).length > 1)
-    throw malformed('Host is sent more than once');
+  const hosts = [...entriesOf(request.rawHeaders)].filter(isHost).length;
+  if (hosts > 1) throw malformed('Host is sent more than once');
+  if (hosts === 0 && request.httpVersion === '1.1' && stage !== 'connect')
+    throw malformed('Host is not sent');
+  // Every other coding is the sender's and would have to be passed on, which none of it is (RFC 9112, section 7).
+  const coding = request.headers['transfer-encoding'];
+  if (coding !== undefined && coding.trim().toLowerCase() !== 'chunked')
+    throw malformed('the transfer coding is not chunked alone');
   const entries = checkedHeaders(request.rawHeaders);
   // Beside an absolute URL, a CONNECT target or a route of ours, Host says nothing (RFC 9112, section 3.2.2).
   return stage === 'mitm' || stage === 'plain' ? entries : entries.filter((entry) => !isHost(entry));
@@ -41,7 +47,6 @@ export function readCall(request: Request, peer: Peer, target: Target, requestId
     ],
     body: undefined,
     mcp: { kind: 'none' },
-    rpcId: undefined,
     peerAddress: peer.address,
     peerPort: peer.port,
     principal: peer.spiffeId,

@@ -1,9 +1,9 @@
-/** One request, in call order: read → what the policy needs of it → check → carry or refuse. */
+/** One request, in call order: read → who calls → what the policy needs of it → check → carry or refuse. */
 import type { Socket } from 'node:net';
-import { SallyportError, toSallyportError } from '../../config/errors.ts';
-import { readMcp } from '../../filters/content/mcp.ts';
+import { type ErrorCode, SallyportError, toSallyportError } from '../../config/errors.ts';
+import { mcpIn } from '../../ext-authz/mcp-body.ts';
 import type { Allow } from '../../filters/decision.ts';
-import type { Call, Destination, McpCall, Pin } from '../../filters/facts.ts';
+import type { Agent, Call, Destination, Pin } from '../../filters/facts.ts';
 import { hasBody } from './body.ts';
 import { destinationOf, readCall, type Target, withBody } from './call.ts';
 import type { Core } from './core.ts';
@@ -11,6 +11,7 @@ import { forward } from './forward.ts';
 import type { Request, Response } from './headers.ts';
 import type { Peer } from './peer.ts';
 import { failedAllow, refuseRequest } from './refuse.ts';
+import { toldOf } from './target.ts';
 
 export type Exchange = Readonly<{
   peer: Peer;
@@ -26,23 +27,39 @@ export type Exchange = Readonly<{
 
 let requests = 0;
 
+const endsConnection: ReadonlySet<ErrorCode> = new Set(['Overloaded', 'RequestMalformed']);
+
 /** Never rejects: what fails is told to the client, and to the log where it is ours. */
 export async function serve(core: Core, exchange: Exchange, target: Target): Promise<void> {
   const { request, response } = exchange;
   const gone = watchClient(exchange);
   let call: Call | undefined;
+  let agent: Agent | undefined;
+  let destination: Destination | undefined;
   try {
     requests += 1;
     call = readCall(request, exchange.peer, target, `${exchange.peer.id}-${requests}`);
-    const destination = destinationOf(call);
-    call = await readNeeded(core, exchange, call, destination);
+    agent = core.deps.identify(call);
+    // Of a caller that is nobody no body is read: the check refuses it for that alone.
+    if (agent !== undefined) {
+      core.connections.claim(exchange.peer.id, agent.name);
+      destination = destinationOf(call);
+      call = await readNeeded(core, exchange, call, destination);
+    }
     const decision = await core.deps.checker.check(call, gone);
     if (decision.kind !== 'Allow') refuseRequest(request, response, call, decision);
     else await carry(core, exchange, call, decision);
   } catch (thrown) {
     const failure = toSallyportError(thrown);
     if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a request failed');
-    refuseRequest(request, response, call, core.refusal(failure));
+    // Where the framing may be what is wrong, nothing after it is read.
+    if (endsConnection.has(failure.code) && !('stream' in response)) response.shouldKeepAlive = false;
+    refuseRequest(
+      request,
+      response,
+      call,
+      core.refusal(failure, call ?? toldOf(request), { agent, destination }),
+    );
   } finally {
     if (call !== undefined) core.bodies.release(call.body);
   }
@@ -62,7 +79,7 @@ function watchClient({ request, response, gone }: Exchange): AbortSignal {
   return gone.signal;
 }
 
-/** Body and MCP message, where a rule of this destination reads them. */
+/** Body and MCP message, where a rule of this destination reads them. Throws RequestTooLarge. */
 async function readNeeded(
   core: Core,
   { request, response, expectsContinue, upgrade }: Exchange,
@@ -70,17 +87,15 @@ async function readNeeded(
   destination: Destination | undefined,
 ): Promise<Call> {
   if (destination === undefined || upgrade !== undefined) return call;
-  const needs = core.policy().needsOf(destination.host, destination.path);
+  const needs = core.policy().needsOf(destination.host, destination.path, destination.method);
   if (!needs.body && !needs.mcp) return call;
   if (expectsContinue && hasBody(request)) response.writeContinue();
   const body = await core.bodies.read(request);
-  let mcp: McpCall = { kind: 'none' };
-  if (needs.mcp)
-    mcp =
-      body.kind === 'whole'
-        ? readMcp(body.bytes, call.headers['content-type'] ?? '')
-        : { kind: 'invalid', reason: `the body is larger than ${body.limitBytes} bytes` };
-  return withBody(call, body, mcp);
+  // Part of it is gone, so that no rule may let it pass.
+  if (body.kind === 'too-large')
+    throw new SallyportError('RequestTooLarge', `the body is larger than ${body.limitBytes} bytes`);
+  const type = call.headers['content-type'] ?? '';
+  return withBody(call, body, needs.mcp ? mcpIn(call.method, body, type) : { kind: 'none' });
 }
 
 async function carry(core: Core, exchange: Exchange, call: Call, decision: Allow): Promise<void> {
@@ -90,6 +105,7 @@ async function carry(core: Core, exchange: Exchange, call: Call, decision: Allow
     checker.settle(decision, 'NotSent');
     return;
   }
+  core.ledger.carries(decision, response, exchange.upgrade?.socket);
   try {
     const { destination, pin } = dialable(decision);
     if (exchange.expectsContinue && call.body.kind === 'unread' && hasBody(request)) response.writeContinue();

@@ -27,6 +27,8 @@ export function forward(core: Core, allowed: Allowed): Promise<void> {
   const grpc = grpcType.test(call.headers['content-type'] ?? '');
   const dispatcher = core.pools.of(allowed.destination, allowed.pin, grpc);
   const body = bodyOf(request, call, allowed.upgrade !== undefined);
+  if (body instanceof PassThrough)
+    request.on('data', (chunk: Buffer) => core.ledger.moved(decision, chunk.length, 0));
 
   return new Promise((resolve, reject) => {
     let control: Dispatcher.DispatchController | undefined;
@@ -57,6 +59,7 @@ export function forward(core: Core, allowed: Allowed): Promise<void> {
         else writeHead(allowed, status, flatHeaders(controller.rawHeaders), reason ?? '');
       },
       onResponseData: (controller, chunk) => {
+        core.ledger.moved(decision, 0, chunk.length);
         if (writeChunk(response, chunk)) return;
         controller.pause();
         response.once('drain', () => controller.resume());
@@ -69,6 +72,7 @@ export function forward(core: Core, allowed: Allowed): Promise<void> {
       },
       onRequestUpgrade: (controller, _, __, socket) => {
         sent();
+        core.ledger.joined(decision, socket);
         joinSockets(
           allowed,
           flatHeaders(controller.rawHeaders),

@@ -2,7 +2,6 @@
  * The servers behind every connection: one for HTTP/1.1, which also carries what comes out of tunnels, one for
  * HTTP/2 inside tunnels, and the mutual-TLS port. What a connection is, is known from the socket alone.
  */
-import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import {
   createServer as createHttp2Server,
   type Http2Server,
@@ -14,12 +13,18 @@ import type { Socket } from 'node:net';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  ServerResponse,
+} from '../../filters/common/node-http.ts';
 import type { Core } from './core.ts';
 import { type Exchange, serve } from './exchange.ts';
 import type { Request, Response } from './headers.ts';
 import { type Peer, peerOf, spiffeIdOf } from './peer.ts';
 import { refuseRequest, refuseSocket } from './refuse.ts';
-import { targetOf } from './target.ts';
+import { targetOf, toldOf } from './target.ts';
 import { serveConnect } from './tunnel.ts';
 
 export type Listeners = Readonly<{
@@ -59,6 +64,8 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     connectionsCheckingInterval: 1_000,
     keepAliveTimeout: limits.clientKeepAliveMs,
     insecureHTTPParser: false,
+    // Node would answer by itself, in its own words and unseen; `readCall` refuses it.
+    requireHostHeader: false,
     noDelay: true,
     // h2c is an offer that may be ignored (RFC 9110, section 7.8): the request goes on as HTTP/1.1.
     shouldUpgradeCallback: (request) => request.headers.upgrade?.trim().toLowerCase() !== 'h2c',
@@ -74,7 +81,8 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
       maxHeaderListSize: limits.requestHeaderBytesMax,
       enableConnectProtocol: false,
     },
-    maxHeaderListPairs: limits.requestHeadersMax + 8,
+    // Past it Node ends the stream without a word; bytes are bounded and the check counts.
+    maxHeaderListPairs: limits.requestHeaderBytesMax,
   });
 
   const inside = (socket: Socket, peer: Peer, protocol: 'http1' | 'http2'): void => {
@@ -136,14 +144,21 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a request failed');
     const failure =
       thrown instanceof SallyportError ? thrown : new SallyportError('Internal', 'the proxy failed');
-    refuseRequest(request, response, undefined, core.refusal(failure));
+    refuseRequest(request, response, undefined, core.refusal(failure, toldOf(request)));
   };
 
   http.on('connection', (socket) => {
-    if (!peers.has(socket)) track(socket, peerOf(socket));
+    if (peers.has(socket)) return;
+    const peer = peerOf(socket);
+    track(socket, peer);
+    core.connections.opened(peer.id, socket);
   });
   http.on('request', (request, response) => carry(request, response, { expectsContinue: false }));
   http.on('checkContinue', (request, response) => carry(request, response, { expectsContinue: true }));
+  http.on('checkExpectation', (request, response) => {
+    const failure = new SallyportError('RequestMalformed', 'Expect is something else than 100-continue');
+    refuseThrown(request, response, failure);
+  });
   http2.on('request', (request: Http2ServerRequest, response: Http2ServerResponse) =>
     carry(request, response, { expectsContinue: false }),
   );
@@ -172,7 +187,7 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     if (head.length > 0) socket.unshift(head);
     if (peer === undefined || peer.tunnel !== undefined) {
       const failure = new SallyportError('RequestMalformed', 'a CONNECT inside a tunnel');
-      refuseSocket(socket, undefined, core.refusal(failure));
+      refuseSocket(socket, undefined, core.refusal(failure, toldOf(request)));
       return;
     }
     void serveConnect(core, peer, request, socket, inside);
@@ -183,7 +198,11 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
       stream.destroy();
       return;
     }
-    refuseSocket(stream, undefined, core.refusal(malformedBytes(code)));
+    const deny = core.refusal(malformedBytes(code));
+    const socket = stream as Socket; // The servers are only given sockets.
+    // Between answers that are still to come, one to these bytes would be taken for another's.
+    if ((underWay.get(socket)?.size ?? 0) > 0) socket.destroySoon();
+    else refuseSocket(socket, undefined, deny);
   });
 
   return {
@@ -202,12 +221,26 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
         handshakeTimeout: limits.inspectorTimeoutMs,
       });
       server.maxConnections = connectionsMax;
+      // Before the handshake there is only the socket below, which names the same two ends.
+      const shaking = new Map<string, Peer>();
       server.on('connection', (socket: Socket) => {
+        const ends = endsOf(socket);
+        const peer = peerOf(socket);
+        shaking.set(ends, peer);
         sockets.add(socket);
-        socket.once('close', () => sockets.delete(socket));
+        socket.once('close', () => {
+          sockets.delete(socket);
+          shaking.delete(ends);
+        });
+        core.connections.opened(peer.id, socket);
       });
       server.on('secureConnection', (socket) => {
-        track(socket, peerOf(socket, spiffeIdOf(socket)));
+        const peer = shaking.get(endsOf(socket));
+        if (peer === undefined) {
+          socket.destroy();
+          return;
+        }
+        track(socket, { ...peer, spiffeId: spiffeIdOf(socket) });
         http.emit('connection', socket);
       });
       server.on('tlsClientError', (_, socket) => socket.destroy());
@@ -215,6 +248,9 @@ export function createListeners(core: Core, route: (exchange: Exchange) => void)
     },
   };
 }
+
+const endsOf = ({ remoteAddress, remotePort, localAddress, localPort }: Socket): string =>
+  [remoteAddress, remotePort, localAddress, localPort].join(' ');
 
 const isWebSocket = (request: IncomingMessage): boolean =>
   request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket';

@@ -27,13 +27,13 @@ let connections = 0;
 /** On a dual-stack socket the kernel writes IPv4 peers as mapped addresses (RFC 4291, section 2.5.5.2). */
 const plainAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/i, '');
 
-export function peerOf(socket: Socket, spiffeId = ''): Peer {
+export function peerOf(socket: Socket): Peer {
   connections += 1;
   return {
     id: `e${connections}`,
     address: plainAddress(socket.remoteAddress ?? ''),
     port: socket.remotePort ?? 0,
-    spiffeId,
+    spiffeId: '',
     tunnel: undefined,
   };
 }

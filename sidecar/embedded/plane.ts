@@ -6,25 +6,30 @@ import { limits } from '../../config/limits.ts';
 import type { Settings } from '../../config/settings.ts';
 import type { DataPlane, PlaneDeps } from '../../envoy/data-plane.ts';
 import { ownAuthorities } from '../../envoy/ports.ts';
-import { refusal } from '../../ext-authz/refusal.ts';
+import { refusal, unreadRequest } from '../../ext-authz/refusal.ts';
 import { createIds } from '../../filters/common/ids.ts';
 import { classifyAddress } from '../../filters/egress/classify.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { createBodyBudget } from './body.ts';
+import { createConnections } from './connections.ts';
 import type { Core } from './core.ts';
 import { serve } from './exchange.ts';
+import { openEmbeddedLedger } from './ledger.ts';
 import { createListeners } from './listeners.ts';
 import { createPools } from './pools.ts';
 import { refuseRequest } from './refuse.ts';
 import { buildRoutes, type RouteHandlers } from './routes.ts';
+import { toldOf } from './target.ts';
 
 export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
   const { settings, log, clock } = deps;
   const ids = createIds(clock);
   const own = new Set<string>();
   let policy: CompiledPolicy = deps.policy;
+  const ledger = openEmbeddedLedger(deps);
   const core: Core = {
-    deps,
+    deps: { ...deps, checker: ledger.checker },
+    ledger,
     policy: () => policy,
     pools: createPools({
       upstreamCaPem: deps.upstreamCaPem,
@@ -33,9 +38,10 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
       onError: (err) => log.warn({ err }, 'connections to a destination did not close'),
     }),
     bodies: createBodyBudget(),
-    refusal: (error) => {
-      const deny = refusal(error, clock, ids.decision());
-      deps.onRefusal?.(deny);
+    connections: createConnections(settings.proxy.connections_max),
+    refusal: (error, request, found) => {
+      const deny = refusal(error, clock, ids.decision(), found);
+      deps.onRefusal?.(deny, request ?? unreadRequest('embedded'));
       return deny;
     },
     assertElsewhere: (authority) => {
@@ -46,7 +52,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
   const handlers: RouteHandlers = {
     serve: (exchange, target) => void serve(core, exchange, target),
     refuse: ({ request, response }, error) =>
-      refuseRequest(request, response, undefined, core.refusal(error)),
+      refuseRequest(request, response, undefined, core.refusal(error, toldOf(request))),
   };
   let routes = await buildRoutes(policy, handlers);
   const listeners = createListeners(core, (exchange) => routes.carry(exchange));
@@ -66,6 +72,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
     const ended = servers.map((server) => new Promise((resolve) => server.close(resolve)));
     listeners.destroyAll();
     await withinMs(Promise.all([...ended, core.pools.destroy(), routes.close()]), limits.stopTimeoutMs);
+    ledger.close();
   };
 
   try {
@@ -92,6 +99,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
         detail: closed ? 'stopped' : `embedded, port ${port}`,
         pid: process.pid,
       }),
+      endConnections: async () => listeners.destroyAll(),
       stop,
     };
   } catch (thrown) {
@@ -130,9 +138,13 @@ async function listenFrom(server: Server, host: string, port: number): Promise<n
     } catch (cause) {
       const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
       if (!inUse || step + 1 >= limits.portsTried || port + step >= 65_535)
-        throw new SallyportError('SettingsInvalid', `the proxy cannot listen on ${host}:${port + step}`, {
-          cause,
-        });
+        throw new SallyportError(
+          'SettingsInvalid',
+          `the proxy cannot listen on ${host}:${port + step}: ${cause instanceof Error ? cause.message : String(cause)}`,
+          {
+            cause,
+          },
+        );
     }
   }
 }

@@ -1,10 +1,10 @@
 /** Denials on the wire, for every kind of connection. */
-import { STATUS_CODES } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { errors, type SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { type Denial, renderDenial } from '../../ext-authz/denial.ts';
 import type { Refused } from '../../ext-authz/problem.ts';
+import { STATUS_CODES } from '../../filters/common/node-http.ts';
 import type { Allow, Deny } from '../../filters/decision.ts';
 import type { Call } from '../../filters/facts.ts';
 import type { Request, Response } from './headers.ts';

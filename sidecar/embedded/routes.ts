@@ -2,9 +2,9 @@
  * Base-URL routes (`/openai/v1/models`), by fastify and @fastify/http-proxy. One application for each policy,
  * never listening itself: the plane's own server hands it the requests, so a new policy is one swap.
  */
-import { IncomingMessage, ServerResponse } from 'node:http';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import { IncomingMessage, ServerResponse } from '../../filters/common/node-http.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import type { Target } from './call.ts';
 import { resolveDotSegments } from './dot-segments.ts';

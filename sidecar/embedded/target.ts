@@ -1,5 +1,7 @@
 /** Where a request is for, from its form (RFC 9112, section 3.2) and the kind of its connection. */
 import { SallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
+import type { RefusedRequest } from '../../ext-authz/refusal.ts';
 import type { Target } from './call.ts';
 import { resolveDotSegments } from './dot-segments.ts';
 import type { Request } from './headers.ts';
@@ -29,6 +31,8 @@ export function targetOf(request: Request, peer: Peer): Target | undefined {
   if (match === null)
     throw new SallyportError('RequestMalformed', 'the request line holds neither an absolute URL nor a path');
   const [, scheme = '', authority = '', rest = ''] = match;
+  if (!/^https?$/i.test(scheme))
+    throw new SallyportError('RequestMalformed', 'the URL of the request line is not of http');
   if (scheme.toLowerCase() !== 'http')
     throw new SallyportError(
       'ProtocolNotAllowed',
@@ -43,4 +47,16 @@ function hostOf(request: Request): string {
   const host = request.headers.host;
   if (host === undefined) throw new SallyportError('RequestMalformed', 'the request names no host');
   return host;
+}
+
+/** What a request says of itself that was refused before it was read: for its record, cut and never believed. */
+export function toldOf(request: Request): RefusedRequest {
+  const cut = (text: string): string => text.slice(0, limits.journalLongFieldCharsMax);
+  const url = request.url ?? '';
+  const method = cut(request.method ?? '');
+  if (method === 'CONNECT') return { method, authority: cut(url), path: '', requestId: '', via: 'embedded' };
+  const match = absoluteForm.exec(url);
+  const [authority, path] =
+    match === null ? [request.headers.host ?? '', url] : [match[2] ?? '', match[3] ?? ''];
+  return { method, authority: cut(authority), path: cut(path), requestId: '', via: 'embedded' };
 }

@@ -7,7 +7,7 @@ import { limits } from '../../config/limits.ts';
 import type { Minted } from '../../envoy/data-plane.ts';
 import type { Allow } from '../../filters/decision.ts';
 import { parseAuthority } from '../../filters/egress/canonical.ts';
-import type { Call, Pin } from '../../filters/facts.ts';
+import type { Agent, Call, Pin } from '../../filters/facts.ts';
 import { readCall, tunnelCallOf } from './call.ts';
 import { type ClientHello, type More, readClientHello } from './client-hello.ts';
 import type { Core } from './core.ts';
@@ -16,6 +16,7 @@ import { join } from './join.ts';
 import type { Peer, Tunnel } from './peer.ts';
 import { failedAllow, refuseSocket, refuseTls } from './refuse.ts';
 import { protocolOf, sniff } from './sniff.ts';
+import { toldOf } from './target.ts';
 
 /** Hands a connection whose requests are read to the HTTP servers. */
 export type ServeInside = (socket: Socket, peer: Peer, protocol: 'http1' | 'http2') => void;
@@ -32,6 +33,7 @@ export async function serveConnect(
   socket.once('close', () => gone.abort());
   socket.on('error', () => socket.destroy());
   let call: Call | undefined;
+  let agent: Agent | undefined;
   try {
     const authority = request.url ?? '';
     core.assertElsewhere(authority);
@@ -41,6 +43,8 @@ export async function serveConnect(
       { stage: 'connect', prefix: '', upstream: '', authority, path: '' },
       peer.id,
     );
+    agent = core.deps.identify(call);
+    if (agent !== undefined) core.connections.claim(peer.id, agent.name);
     const decision = await core.deps.checker.check(call, gone.signal);
     if (decision.kind !== 'Allow') {
       refuseSocket(socket, call, decision);
@@ -68,7 +72,7 @@ export async function serveConnect(
   } catch (thrown) {
     const failure = toSallyportError(thrown);
     if (!(thrown instanceof SallyportError)) core.deps.log.error({ err: thrown }, 'a CONNECT failed');
-    refuseSocket(socket, call, core.refusal(failure));
+    refuseSocket(socket, call, core.refusal(failure, call ?? toldOf(request), { agent }));
   }
 }
 
@@ -164,7 +168,9 @@ async function passByName(
     return;
   }
   try {
-    join(socket, await open(core, pin), durationMs(core));
+    const upstream = await open(core, pin);
+    core.ledger.joined(connect, upstream);
+    join(socket, upstream, durationMs(core));
     core.deps.checker.settle(connect, 'Sent');
   } catch (thrown) {
     core.deps.checker.settle(connect, 'NotSent');
@@ -187,6 +193,7 @@ async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket
   }
   core.deps.checker.settle(decision, 'Sent');
   established(socket, decision);
+  core.ledger.joined(decision, upstream);
   join(socket, upstream, durationMs(core));
 }
 

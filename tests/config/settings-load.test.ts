@@ -96,18 +96,18 @@ test('TOML and YAML in one place is an error that names both', () => {
 
 test('a file that is said has to be there and to be of a known kind', () => {
   expect(issuesOf(loadSettings({ ...options, file: 'no.yaml' }))).toEqual([
-    'no.yaml:0:0: cannot read it: there is no such file',
+    'no.yaml: cannot read it: there is no such file',
   ]);
   expect(issuesOf(loadSettings({ ...options, env: { SALLYPORT_CONFIG: 'x.json' } }))).toEqual([
-    'x.json:0:0: expected a name that ends in .toml, .yaml, .yml',
+    'x.json: expected a name that ends in .toml, .yaml, .yml',
   ]);
 });
 
 test('every fault of file and environment is told at once', () => {
   const yaml = `proxy:\n  port: 70000\n  prot: 1\nlog: { level: inf }\npolicy: \${NO}\n`;
   expect(issuesOf(decode(yaml, 's.yaml', { SALLYPORT_DEMO: 'yes', SALLYPORT_ADMIN_PROT: '1' }))).toEqual([
-    'environment:0:0: SALLYPORT_ADMIN_PROT: there is no such setting; did you mean "SALLYPORT_ADMIN_PORT"?',
-    'environment:0:0: SALLYPORT_DEMO: expected true or false, found other text',
+    'environment: SALLYPORT_ADMIN_PROT: there is no such setting; did you mean "SALLYPORT_ADMIN_PORT"?',
+    'environment: SALLYPORT_DEMO: expected true or false, found other text',
     's.yaml:2:9: proxy.port: expected a number of at most 65535, found 70000',
     's.yaml:3:3: proxy.prot: unknown key; known here: host, port, tls_port, connections_max, tunnel_duration_ms_max; did you mean "port"?',
     's.yaml:4:15: log.level: expected one of "fatal", "error", "warn", "info", "debug", "trace", found "inf"; did you mean "info"?',
@@ -196,6 +196,7 @@ test('settings that contradict each other are told with the one to change', () =
   const yaml = `agent: { user: "7", envoy_user: "7" }
 proxy: { port: 81, tls_port: 81 }
 runtime: { warm_pool_min: 200 }
+audit: { retention_days: 30, tiles_days: 29 }
 resolver: { hosts: { a.test: elsewhere }, servers: ["x:y"] }
 run_dir: /${'x'.repeat(limits.runDirBytesMax)}
 `;
@@ -204,13 +205,14 @@ run_dir: /${'x'.repeat(limits.runDirBytesMax)}
     'proxy.tls_port',
     'proxy.tls_port',
     'runtime.warm_pool_min',
+    'audit.tiles_days',
     'resolver.hosts.a.test',
     'resolver.servers[0]',
     'run_dir',
   ]);
   expect(issuesOf(decode('agent: { envoy_user: "1337" }\n', 's.yaml'))).toHaveLength(1);
   expect(issuesOf(loadSettings({ ...options, home: '' }))).toEqual([
-    'default:0:0: state_dir: needed, as the user has no home directory',
+    'default: state_dir: needed, as the user has no home directory',
   ]);
 });
 

@@ -94,6 +94,49 @@ export function describeQuotaStore(name: string, create: QuotaStoreFactory): voi
       });
     });
 
+    it('takes a number of calls at once, all of them or none', () => {
+      within((clock, harness) => {
+        const debit = someDebit({ limit: 10 });
+        expect(harness.store().debit([debit], 7)).toMatchObject({ ok: true, states: [{ used: 7 }] });
+        const refused = harness.store().debit([debit], 4);
+        expect(refused).toMatchObject({ ok: false, state: { used: 7 } });
+        expect(harness.store().debit([debit], 3).ok).toBe(true);
+        if (refused.ok) return;
+        clock.pass(refused.retryAfterMs);
+        expect(harness.store().debit([debit], 4).ok).toBe(true);
+        expect(harness.store().debit([debit], 11)).toMatchObject({ ok: false, retryAfterMs: 60_000 });
+      });
+    });
+
+    it('tells the room that every debit has, and takes nothing by it', () => {
+      within((_clock, harness) => {
+        const wide = someDebit({ key: 'wide', limit: 100 });
+        const narrow = someDebit({ key: 'narrow', limit: 10 });
+        expect(harness.store().room([])).toBe(Number.POSITIVE_INFINITY);
+        harness.store().debit([narrow], 3);
+        expect(harness.store().room([wide, narrow])).toBe(7);
+        expect(harness.store().room([narrow, narrow])).toBe(3);
+        expect(harness.store().debit([narrow, narrow], 3).ok).toBe(true);
+        expect(harness.store().room([narrow])).toBe(1);
+        expect(harness.store().room([someDebit({ key: 'narrow', limit: 5 })])).toBe(0);
+        expect(harness.store().peek(wide).used).toBe(0);
+      });
+    });
+
+    it('gives a part of the calls back, and never more than were taken', () => {
+      within((_clock, harness) => {
+        const debit = someDebit({ limit: 10 });
+        const taken = harness.store().debit([debit], 8);
+        if (!isGranted(taken)) throw new Error('8 fit into 10');
+        harness.store().refund([debit], taken.atMs, 5);
+        expect(harness.store().peek(debit).used).toBe(3);
+        harness.store().refund([debit], taken.atMs, 5);
+        expect(harness.store().peek(debit).used).toBe(0);
+        harness.kill();
+        expect(harness.store().peek(debit).used).toBeLessThanOrEqual(8);
+      });
+    });
+
     it('takes nothing when it is only looked at', () => {
       within((_clock, harness) => {
         const debit = someDebit({ limit: 1 });
@@ -232,24 +275,27 @@ export function describeQuotaStore(name: string, create: QuotaStoreFactory): voi
         within((clock, harness) => {
           const debit = someDebit({ limit, windowMs });
           // Real times of the calls that were granted and not given back.
-          let taken: { realMs: number; atMs: number }[] = [];
+          let taken: { realMs: number; atMs: number; calls: number }[] = [];
           for (const one of plan) {
             const realMs = clock.monotonicMs();
             if (one.do === 'debit') {
-              const result = harness.store().debit([debit]);
-              if (result.ok) taken.push({ realMs, atMs: result.atMs });
-              const inWindow = taken.filter((call) => call.realMs > realMs - windowMs).length;
-              expect(inWindow).toBeLessThanOrEqual(limit);
+              // Mostly single calls; leases take several at once.
+              const calls = one.ms % 10 === 0 ? 1 + (one.ms % 4) : 1;
+              const result = harness.store().debit([debit], calls);
+              if (result.ok) taken.push({ realMs, atMs: result.atMs, calls });
+              const sum = (since: number): number =>
+                taken.filter((call) => call.realMs > since).reduce((total, call) => total + call.calls, 0);
+              expect(sum(realMs - windowMs)).toBeLessThanOrEqual(limit);
               // A refusal is never for calls that left more than a slot ago; a kill may have forfeited some.
-              const late = taken.filter((call) => call.realMs > realMs - windowMs - slotMs(windowMs)).length;
+              const late = sum(realMs - windowMs - slotMs(windowMs));
               if (!result.ok && !plan.some(({ do: kind }) => kind !== 'debit' && kind !== 'wait'))
-                expect(late).toBeGreaterThanOrEqual(limit);
+                expect(late + calls).toBeGreaterThan(limit);
               clock.pass(one.ms % 40);
             } else if (one.do === 'wait') clock.pass(one.ms);
             else if (one.do === 'refund') {
               const given = taken[one.ms % Math.max(1, taken.length)];
               if (given === undefined) continue;
-              harness.store().refund([debit], given.atMs);
+              harness.store().refund([debit], given.atMs, given.calls);
               taken = taken.filter((call) => call !== given);
             } else if (one.do === 'set back') clock.setWall(clock.wallMs() - one.ms);
             else if (one.do === 'kill') harness.kill();

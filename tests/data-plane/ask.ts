@@ -1,7 +1,7 @@
 /** Requests through the proxy, as bytes that the test chooses. */
 import { execFile } from 'node:child_process';
 import { type ConnectionOptions, rootCertificates } from 'node:tls';
-import { type Reply, secureTunnel, send, sendOn } from '../envoy/clients.ts';
+import { open, parseReply, type Reply, readAll, secureTunnel, send, sendOn } from '../envoy/clients.ts';
 import type { Harness } from './harness.ts';
 
 export type Asked = Readonly<{
@@ -21,6 +21,20 @@ const requestHead = (target: string, host: string, asked: Asked): string =>
       : [`Content-Length: ${Buffer.byteLength(asked.body)}`]),
     ...(asked.headers ?? []),
   ].join('\n');
+
+/** Bytes as they are; the answer, if there was one before the end. */
+export async function sendRaw(h: Harness, bytes: string | Buffer): Promise<Reply> {
+  const socket = await open(h.port);
+  const read = readAll(socket, (got) => /content-length: (\d+)/i.test(got.toString()) && isWhole(got));
+  socket.write(bytes);
+  return parseReply(await read);
+}
+
+export const isWhole = (got: Buffer): boolean => {
+  const at = got.indexOf('\r\n\r\n');
+  const length = Number(/content-length: (\d+)/i.exec(got.toString('latin1'))?.[1] ?? Number.NaN);
+  return at > 0 && got.length >= at + 4 + length;
+};
 
 /** Absolute form over the plain port. */
 export const askPlain = (h: Harness, host: string, path: string, asked: Asked = {}, port = h.ports.http) =>

@@ -6,17 +6,18 @@ import pino from 'pino';
 import { formatIssue } from '../../config/policy/issue.ts';
 import { parsePolicy } from '../../config/policy/parse.ts';
 import { type Settings, settingsSchema } from '../../config/settings.ts';
-import { openAuthority } from '../../envoy/authority.ts';
 import type { DataPlane, PlaneDeps } from '../../envoy/data-plane.ts';
-import { followHoldOutcomes } from '../../envoy/hold-outcomes.ts';
 import { createExampleAuthority, type ExampleAuthority } from '../../examples/upstream/certificates.ts';
 import { startUpstream, type Upstream } from '../../examples/upstream/server.ts';
 import { createChecker } from '../../ext-authz/check.ts';
+import { createKnownAgent } from '../../ext-authz/known-agent.ts';
+import type { RefusedRequest } from '../../ext-authz/refusal.ts';
 import { openDatabase } from '../../filters/common/database.ts';
 import { createIds } from '../../filters/common/ids.ts';
+import type { Journal } from '../../filters/common/journal.ts';
 import { openJournal } from '../../filters/common/journal-file.ts';
 import { createClock } from '../../filters/common/time.ts';
-import type { Decision } from '../../filters/decision.ts';
+import type { Decision, Deny } from '../../filters/decision.ts';
 import { createResolver } from '../../filters/egress/dns.ts';
 import { isOwnAddress } from '../../filters/egress/own-address.ts';
 import type { Call } from '../../filters/facts.ts';
@@ -27,6 +28,9 @@ import { compilePolicy } from '../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { openQuotaStore } from '../../filters/quota/sqlite.ts';
 import { portsOf } from '../../sidecar/data-plane.ts';
+import type { Ledger } from '../../sidecar/ledger.ts';
+import { authorityIn } from '../support/keys.ts';
+import { testLedger } from '../support/ledger.ts';
 import { type RawServer, startRawServer } from './raw-server.ts';
 
 export type StartPlane = (deps: PlaneDeps) => Promise<DataPlane>;
@@ -43,6 +47,8 @@ export type HarnessOptions = Readonly<{
 
 export type Harness = Readonly<{
   plane: DataPlane;
+  /** State in `s`, run directory in `r`. */
+  dir: string;
   /** Of the proxy. */
   port: number;
   ports: Ports;
@@ -52,9 +58,15 @@ export type Harness = Readonly<{
   /** What agents trust. */
   caPem: string;
   holds: HoldStore;
+  /** Everything is refused for this reason; undefined: no more. */
+  lock(reason: string | undefined): void;
   /** Takes note of what the plane says became of released requests. */
   followOutcomes(): void;
+  ledger: Ledger;
+  journal: Journal;
   decisions: readonly Readonly<{ decision: Decision; call: Call }>[];
+  /** What was refused before its check. */
+  refusals: readonly Readonly<{ deny: Deny; request: RefusedRequest | undefined }>[];
   apply(policy: (ports: Ports) => string): Promise<void>;
   close(): Promise<void>;
 }>;
@@ -139,25 +151,33 @@ async function assemble(
     membersOf: (group) => policy.source.approvers[group]?.members ?? [],
   });
   closers.push(() => holds.close());
-  const outcomes = followHoldOutcomes(stateDir, holds);
   const quota = openQuotaStore(database, clock);
   closers.push(() => quota.close());
-  const journal = openJournal(stateDir, { clock });
-  closers.push(() => journal.close());
+  const written = openJournal(stateDir, { clock });
+  closers.push(() => written.close());
+  const ledger = testLedger({ stateDir, journal: written, holds, ids, clock });
+  closers.push(() => ledger.close());
+  const journal = ledger.watch(written);
   const resolver = createResolver({ hosts, servers: ['127.0.0.1:1'], timeoutMs: 500, clock });
   closers.push(() => resolver.close());
   const decisions: { decision: Decision; call: Call }[] = [];
+  const refusals: { deny: Deny; request: RefusedRequest | undefined }[] = [];
   const own = new Set<number>();
-  const checker = createChecker({
+  const identity = {
     policy: () => policy,
     podAgent: options.podAgent ?? 'tester',
+    users: createUnixUsers(),
+  };
+  let locked: string | undefined;
+  const checker = createChecker({
+    ...identity,
+    locked: () => locked,
     holdRetryAfterMs: 1_000,
     ...{ clock, ids, resolver, log, quota, holds, journal },
-    users: createUnixUsers(),
     isOwn: ({ address, port }) => own.has(port) && isOwnAddress(address),
     onDecision: (decision, call) => decisions.push({ decision, call }),
   });
-  const authority = await openAuthority(join(stateDir, 'authority'), clock);
+  const authority = await authorityIn(join(stateDir, 'authority'), clock);
   const upstreamCaFile = join(dir, 'upstream-ca.pem');
   writeFileSync(upstreamCaFile, upstreamAuthority.caPem, { mode: 0o644 });
   const plane = await start({
@@ -166,15 +186,23 @@ async function assemble(
       identity: await options.identity?.(upstreamAuthority, dir),
     }),
     ...{ policy, checker, authority, log, clock, stateDir, runDir, upstreamCaFile },
+    identify: createKnownAgent(identity),
+    onRefusal: (deny, request) => refusals.push({ deny, request }),
+    ledger: ledger.plane,
     upstreamCaPem: upstreamAuthority.caPem,
   });
   closers.push(() => plane.stop());
   for (const port of portsOf(plane)) own.add(port);
   return {
     plane,
+    dir,
     port: Number(new URL(plane.proxyUrl).port),
-    ...{ ports, upstream, raw, upstreamAuthority, holds, decisions, close },
-    followOutcomes: () => void outcomes(),
+    ...{ ports, upstream, raw, upstreamAuthority, holds, decisions, refusals, close },
+    followOutcomes: () => void ledger.turn(),
+    lock: (reason) => {
+      locked = reason;
+    },
+    ...{ ledger, journal },
     caPem: authority.caPem,
     apply: async (make) => {
       const next = compiled(make(ports));

@@ -54,6 +54,13 @@ rules:
     to: { hosts: [hold.test], ports: [${http}], paths: [/orders], methods: [POST], internal: true }
     when: request.body_bytes < 9
     allow: {}
+  - name: small-bulk
+    to: { hosts: [hold.test], ports: [${http}], paths: [/bulk], methods: [POST], internal: true }
+    when: request.body_bytes < 9
+    allow: {}
+  - name: bulk
+    to: { hosts: [hold.test], ports: [${http}], paths: [/bulk], methods: [POST], internal: true }
+    allow: {}
 `;
 
 export const holdPolicy =

@@ -1,6 +1,10 @@
 /** What every data plane does. Run by embedded.test.ts and envoy.test.ts. */
 import { afterAll, beforeAll, describe } from 'vitest';
+import { authorityCases } from './cases/authority.ts';
+import { boundCases } from './cases/bounds.ts';
 import { interceptedCases } from './cases/intercepted.ts';
+import { ledgerCases } from './cases/ledger.ts';
+import { lockdownCases } from './cases/lockdown.ts';
 import { mcpCases } from './cases/mcp.ts';
 import { oversightCases } from './cases/oversight.ts';
 import { plainCases } from './cases/plain.ts';
@@ -26,7 +30,11 @@ export function describeDataPlane(name: string, start: StartPlane): void {
     describe('tunnels and addresses', () => tunnelCases(harness));
     describe('shapes and limits', () => shapeCases(harness));
     describe('streams', () => streamCases(harness));
+    describe('authority', () => authorityCases(harness));
+    describe('ledger', () => ledgerCases(harness));
     describe('MCP', () => mcpCases(harness));
+    describe('lockdown', () => lockdownCases(start));
+    describe('bounds', () => boundCases(start));
     describe('oversight, quota and policy', () => oversightCases(start));
   });
 }

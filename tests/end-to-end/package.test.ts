@@ -1,9 +1,10 @@
 /** What `npm pack` gives, unpacked beside its dependencies alone: it runs without stripping types, as Node 24 would. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { limits } from '../../config/limits.ts';
 import { collect, type Home, makeHome, repository, until } from '../support/cli.ts';
 
 const execute = promisify(execFile);
@@ -63,6 +64,20 @@ describe('the package', () => {
     expect(told.out).toContain('demo-read');
     expect((await run('test', policy)).code).toBe(0);
     expect(JSON.parse((await run('schema')).out)).toMatchObject({ type: 'object' });
+  });
+
+  test('reads a policy that is too large to be read in between', async () => {
+    const example = readFileSync(join(installed, 'dist/config/examples/policy.yaml'), 'utf8');
+    const policy = join(home.dir, 'large.yaml');
+    writeFileSync(policy, `# ${'x'.repeat(limits.policyInlineBytesMax)}\n${example}`);
+    const code = `const { loadPolicyFile } = await import(process.argv[1]);
+      const loaded = await loadPolicyFile(process.argv[2], [], new AbortController().signal);
+      console.log(loaded.kind, loaded.value?.source.rules.length > 0);`;
+    const { stdout } = await execute(process.execPath, [
+      '--no-strip-types',
+      ...['--input-type=module', '-e', code, join(installed, 'dist/filters/policy/reader.js'), policy],
+    ]);
+    expect(stdout).toBe('value true\n');
   });
 
   test('starts with its example upstream, carries a call, and ends everything when it is stopped', async () => {

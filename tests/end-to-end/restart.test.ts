@@ -1,6 +1,6 @@
 /** Ends of a sidecar that nobody planned: what was promised still holds after. */
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { isRunning } from '../../sidecar/run-file.ts';
@@ -59,7 +59,8 @@ test('after a kill, stop finds nothing of the dead sidecar and a start takes ove
 
 test('what a killed sidecar left running is ended by stop', async () => {
   const first = await startRunning(bench, ['--demo']);
-  const demo = first.status.processes.find(({ name }) => name === 'demo upstream');
+  const [told] = first.status.processes.filter(({ name }) => name === 'demo upstream');
+  const demo = told && { name: told.name, pid: told.pid, startTicks: told.start_ticks };
   first.child.kill('SIGKILL');
   // Not `ended`: what was left running still holds the pipes.
   await once(first.child, 'exit');
@@ -106,6 +107,8 @@ test('a backup taken while it runs brings the holds back on another state direct
   await asked;
   const elsewhere = { SALLYPORT_STATE_DIR: join(bench.home.dir, 'other') };
   expect(await bench.cli(['restore', file], { env: elsewhere })).toMatchObject({ code: 0 });
+  // What seals the keys is not in the backup: it is brought along.
+  copyFileSync(join(bench.home.dir, 'state.kek'), join(bench.home.dir, 'other.kek'));
   const second = await startRunning(bench, [], elsewhere);
   const { out } = await bench.cli(['holds', 'list', '--state', 'Pending', '--json'], { env: elsewhere });
   expect(JSON.parse(out)).toMatchObject({ holds: [{ id: pending?.id }] });

@@ -1,30 +1,20 @@
 /** Client certificates with a SPIFFE ID, as a workload gets them. */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import * as x509 from '@peculiar/x509';
-import { openAuthority } from '../../envoy/authority.ts';
-import { createClock } from '../../filters/common/time.ts';
+import { ringIn } from '../support/keys.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
-/** Signed by the authority that is kept in `dir`. */
+/** Signed by the authority that `authorityIn` keeps in `dir`. */
 export async function clientCertificate(
   dir: string,
   spiffeId: string,
 ): Promise<{ cert: string; key: string }> {
-  await openAuthority(dir, createClock());
-  const text = readFileSync(join(dir, 'authority.pem'), 'utf8');
-  const at = text.indexOf('-----BEGIN CERTIFICATE');
-  const issuer = new x509.X509Certificate(text.slice(at));
-  const signingKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    x509.PemConverter.decodeFirst(text.slice(0, at)),
-    algorithm,
-    true,
-    ['sign'],
-  );
+  const [open] = (await ringIn(dir)).open('authority');
+  if (open === undefined) throw new Error(`there is no authority in ${dir}`);
+  const issuer = new x509.X509Certificate(open.entry.public);
+  const signingKey = open.privateKey.toCryptoKey(algorithm, false, ['sign']);
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const certificate = await x509.X509CertificateGenerator.create({
     subject: 'CN=agent',

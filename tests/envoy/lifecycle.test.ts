@@ -218,10 +218,10 @@ test('a port in use is passed over for the next free one', async () => {
 });
 
 test('the TLS port knows agents by client certificate, and refuses those without', async () => {
-  const { openAuthority } = await import('../../envoy/authority.ts');
+  const { authorityIn } = await import('../support/keys.ts');
   const { createClock } = await import('../../filters/common/time.ts');
   const { writeFileSync } = await import('node:fs');
-  const clients = await openAuthority(join(dir, 'clients'), createClock());
+  const clients = await authorityIn(join(dir, 'clients'), createClock());
   const trust = join(dir, 'trust.pem');
   writeFileSync(trust, clients.caPem);
   const started = await world({
@@ -243,10 +243,8 @@ test('the TLS port knows agents by client certificate, and refuses those without
   const reply = await sendOn(await shake(mine), 'GET http://api.test/ HTTP/1.1\nHost: api.test');
   expect(reply.status).toBe(200);
   expect(started.calls.at(-1)?.connection.peerSpiffeId).toBe('spiffe://test/agent-one');
-  const { caPem: _, ...stranger } = {
-    ...(await clientCertificate(join(dir, 'strangers'), 'spiffe://test/x')),
-    caPem: '',
-  };
+  await authorityIn(join(dir, 'strangers'), createClock());
+  const stranger = await clientCertificate(join(dir, 'strangers'), 'spiffe://test/x');
   for (const own of [{}, stranger]) {
     const count = started.calls.length;
     const outcome = await shake(own).then(
@@ -317,7 +315,7 @@ test('putting the access log aside while requests are made loses no line', async
     await get(port, `/n${number}`);
     if (number % 20 === 10) {
       await until(() => existsSync(accessLog) && statSync(accessLog).size > 0, 'a line');
-      expect(await rotate([accessLog], admin, 0)).toBe(true);
+      expect(await rotate([accessLog], { reopen: admin.reopenLogs, bytesMax: 0 })).toBe(true);
     }
   }
   const seen = (): number =>

@@ -1,9 +1,12 @@
+import { createServer as createHttp } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
   closed,
   http2On,
   http2Request,
   type Reply,
+  readAll,
   secureTunnel,
   send,
   sendOn,
@@ -292,4 +295,63 @@ test('one HTTP/2 connection to the proxy carries requests and tunnels that know 
     .map((call) => call.connection.connectionId);
   expect(new Set(ids).size).toBe(2);
   session.destroy();
+});
+
+test('a tunnel over HTTP/2 passes the end of the client’s half: what ends the whole one is HTTP/1.1 at Envoy', async () => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => undefined);
+    socket.resume();
+    socket.once('end', () => socket.end('after the end'));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  world.decideBy(() => allow(port, 'tunnel'));
+  const { connect } = await import('node:http2');
+  const session = connect(`http://127.0.0.1:${world.port}`);
+  try {
+    const stream = session.request(
+      { ':method': 'CONNECT', ':authority': 'mail.test:25' },
+      { endStream: false },
+    );
+    const over2 = readAll(stream);
+    stream.end('hello');
+    expect((await over2).toString()).toBe('after the end');
+    const { socket } = await tunnel(world.port, 'mail.test:25');
+    const over1 = readAll(socket);
+    socket.end('hello');
+    expect((await over1).toString()).toBe('');
+  } finally {
+    session.destroy();
+    server.close();
+  }
+});
+
+test('headers of a destination’s answer that only we may send do not pass as ours', async () => {
+  const server = createHttp((request, response) => {
+    request.resume();
+    response.writeHead(200, {
+      'x-sallyport-decision': 'forged',
+      'x-sallyport-hold': 'forged',
+      'x-sallyport-error': 'forged',
+      'proxy-authenticate': 'Basic',
+      'x-kept': 'yes',
+    });
+    response.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  world.decideBy(() => allow(port));
+  try {
+    const { headers } = await get('http://api.test/');
+    expect(headers).toMatchObject({
+      'x-kept': 'yes',
+      'x-sallyport-decision': expect.stringMatching(/^dec_/),
+    });
+    const ours = Object.keys(headers).filter((name) => /^(x-sallyport-|proxy-)/.test(name));
+    expect(ours).toEqual(['x-sallyport-decision']);
+    world.decideBy(() => deny('Forbidden'));
+    expect((await get('http://api.test/')).headers).toMatchObject({ 'x-sallyport-error': 'Forbidden' });
+  } finally {
+    server.close();
+  }
 });

@@ -19,6 +19,7 @@ let now: number;
 let inspectable: (host: string) => boolean;
 let minted: string[];
 let fails = false;
+let epoch = 1;
 const ends: (() => void)[] = [];
 
 beforeEach(async () => {
@@ -31,6 +32,7 @@ beforeEach(async () => {
     socketPath: join(dir, 's.sock'),
     authority: {
       caPem: '',
+      epoch: () => epoch,
       size: () => 0,
       mint: (host): Promise<Minted> => {
         minted.push(host);
@@ -146,6 +148,18 @@ test('a certificate that ends soon is sent anew', async () => {
   await server.renew();
   await until(() => envoy.given().length === 2, 'the new certificate');
   expect(envoy.got[1]?.resources[0]?.version).not.toBe(envoy.got[0]?.resources[0]?.version);
+});
+
+test('a certificate that another authority signed is sent anew', async () => {
+  const envoy = connect();
+  envoy.ask('a.test');
+  await until(() => envoy.given().length === 1, 'the certificate');
+  epoch += 1;
+  await server.renew();
+  await until(() => envoy.given().length === 2, 'the new certificate');
+  expect(envoy.got[1]?.resources[0]?.version).not.toBe(envoy.got[0]?.resources[0]?.version);
+  await server.renew();
+  expect(minted).toEqual(['a.test', 'a.test']);
 });
 
 test('where no certificate can be made the name is refused', async () => {

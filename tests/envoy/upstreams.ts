@@ -4,8 +4,8 @@ import { createServer as createHttp, type IncomingMessage } from 'node:http';
 import { createServer as createH2c, createSecureServer } from 'node:http2';
 import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
-import { openAuthority } from '../../envoy/authority.ts';
 import { createClock } from '../../filters/common/time.ts';
+import { authorityIn } from '../support/keys.ts';
 
 /** Requests and answers of HTTP/1.1; those of HTTP/2 have all that is used here (node's compatibility API). */
 type Asked = Pick<IncomingMessage, 'url' | 'method' | 'httpVersion' | 'headers'> & EventEmitter;
@@ -75,7 +75,7 @@ export type Upstreams = Readonly<{
 }>;
 
 export async function startUpstreams(dir: string): Promise<Upstreams> {
-  const authority = await openAuthority(`${dir}/upstream-authority`, createClock());
+  const authority = await authorityIn(`${dir}/upstream-authority`, createClock());
   const contextOf = async (name: string) => {
     // `wrong.test` proves another name.
     const minted = await authority.mint(name === 'wrong.test' ? 'other.test' : name);

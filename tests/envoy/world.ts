@@ -7,7 +7,6 @@ import pino from 'pino';
 import type { z } from 'zod';
 import type { ErrorCode } from '../../config/errors.ts';
 import { settingsSchema } from '../../config/settings.ts';
-import { openAuthority } from '../../envoy/authority.ts';
 import type { DataPlane, PlaneDeps } from '../../envoy/data-plane.ts';
 import { startEnvoyPlane } from '../../envoy/plane.ts';
 import type { Checker } from '../../ext-authz/checker.ts';
@@ -17,6 +16,7 @@ import type { Decision, DecisionHead } from '../../filters/decision.ts';
 import type { Call, Inspect } from '../../filters/facts.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
 import { envoyBinary } from '../support/envoy.ts';
+import { authorityIn } from '../support/keys.ts';
 
 const clock = createClock();
 let count = 0;
@@ -74,9 +74,11 @@ export const policyOf = (parts: Partial<PolicyParts> = {}): CompiledPolicy => {
     credentialMatches: unused,
     usesUnixUsers: false,
     evaluate: unused,
+    recorded: unused,
     connect: unused,
     needsOf: unused,
     debits: unused,
+    leaseRegion: unused,
     explain: unused,
     needs: [],
     routes: new Map(),
@@ -121,7 +123,7 @@ export async function startWorld(options: {
   await mkdir(stateDir, { recursive: true });
   await mkdir(runDir, { recursive: true });
   const upstreamCaFile = join(dir, 'upstream-ca.pem');
-  const authority = await openAuthority(join(stateDir, 'authority'), clock);
+  const authority = await authorityIn(join(stateDir, 'authority'), clock);
   const upstreamCaPem = options.upstreamCaPem ?? authority.caPem;
   writeFileSync(upstreamCaFile, upstreamCaPem, { mode: 0o644 });
   const calls: Call[] = [];
@@ -132,6 +134,7 @@ export async function startWorld(options: {
       return decide(call, signal);
     },
     settle: () => undefined,
+    settleById: () => undefined,
   };
   const given = options.settings ?? {};
   const deps: PlaneDeps = {
@@ -142,6 +145,7 @@ export async function startWorld(options: {
     }),
     policy: options.policy ?? policyOf(),
     checker,
+    identify: () => undefined,
     authority,
     log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
     clock,

@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest';
 import { parsePolicy } from '../../config/policy/parse.ts';
 import { createChecker } from '../../ext-authz/check.ts';
 import type { Checker } from '../../ext-authz/checker.ts';
+import { createLeaseBook, type LeaseBook } from '../../ext-authz/lease-book.ts';
 import { openDatabase } from '../../filters/common/database.ts';
 import { createIds } from '../../filters/common/ids.ts';
 import type { Journal } from '../../filters/common/journal.ts';
@@ -15,6 +16,8 @@ import type { HoldStore } from '../../filters/oversight/holds.ts';
 import { openHoldStore } from '../../filters/oversight/sqlite.ts';
 import { compilePolicy } from '../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
+import { createDecisionCache } from '../../filters/policy/decision-cache.ts';
+import type { QuotaStore } from '../../filters/quota/quota.ts';
 import { openQuotaStore } from '../../filters/quota/sqlite.ts';
 import { someCall } from '../support/call.ts';
 import { type MovingClock, movingClock } from '../support/moving-clock.ts';
@@ -33,6 +36,12 @@ export type World = Readonly<{
   clock: MovingClock;
   holds: HoldStore;
   journal: Journal;
+  quota: QuotaStore;
+  /** The leases of `checker.lessor`, and how far the ledger has read. */
+  book: LeaseBook;
+  ledger: { caughtUpMs: number; epoch: string };
+  /** Refuses everything where it is set. */
+  lock(reason: string | undefined): void;
   /** From now on this policy holds. */
   load(text: string): void;
   check(changes: Parameters<typeof someCall>[0], signal?: AbortSignal): Promise<Decision>;
@@ -70,8 +79,17 @@ export function world(
     holdsDb.close();
     quotasDb.close();
   });
+  const ledger = { caughtUpMs: Number.NEGATIVE_INFINITY, epoch: 'first' };
+  const book = createLeaseBook({
+    ...{ clock, quota },
+    ledger: { caughtUpMs: () => ledger.caughtUpMs, epoch: () => ledger.epoch, onUse: () => undefined },
+  });
+  let locked: string | undefined;
   const checker = createChecker({
     policy: () => policy,
+    locked: () => locked,
+    decisions: createDecisionCache({ ttlMs: 60_000, entriesMax: 1_000 }),
+    leases: { book, options: { lifeMs: 500, callsMax: 1_000 } },
     podAgent: 'robot',
     holdRetryAfterMs: 5_000,
     clock,
@@ -85,10 +103,10 @@ export function world(
     log: pino({ level: 'silent' }),
   });
   return {
-    checker,
-    clock,
-    holds,
-    journal,
+    ...{ checker, clock, holds, journal, quota, book, ledger },
+    lock: (reason) => {
+      locked = reason;
+    },
     load: (next) => {
       policy = compiled(next);
     },

@@ -165,74 +165,6 @@ describe('stages', () => {
   });
 });
 
-describe('body and MCP', () => {
-  const post = (http: object, more: Record<string, string>, attributes: object = {}) =>
-    httpCheck({ method: 'POST', headers: {}, ...http }, { ...stage('absolute', more), ...attributes });
-
-  it('takes the body only where the route reads it', () => {
-    const raw_body = Buffer.from('{}');
-    expect(decode(post({ raw_body }, {})).call.body).toEqual({ kind: 'unread' });
-    expect(decode(post({ raw_body }, { body: 'read' })).call.body).toEqual({
-      kind: 'whole',
-      bytes: raw_body,
-    });
-    expect(decode(post({}, { body: 'read' })).call.body).toMatchObject({ kind: 'whole' });
-    expect(decode(post({ headers: { upgrade: 'websocket' } }, { body: 'read' })).call.body).toEqual({
-      kind: 'unread',
-    });
-  });
-
-  it('calls a body that Envoy cut too large, and refuses one past the limit or of another length than said', () => {
-    const cut = post(
-      { raw_body: Buffer.from('ab'), headers: { 'x-envoy-auth-partial-body': 'true' } },
-      { body: 'read' },
-    );
-    expect(decode(cut).call.body).toEqual({ kind: 'too-large', limitBytes: limits.inspectedBodyBytesMax });
-    const large = post({ raw_body: Buffer.alloc(limits.inspectedBodyBytesMax + 1) }, { body: 'read' });
-    expect(refused(large)).toBe('RequestTooLarge');
-    const short = post({ raw_body: Buffer.from('ab'), headers: { 'content-length': '3' } }, { body: 'read' });
-    expect(refused(short)).toBe('RequestMalformed');
-  });
-
-  const struct = (fields: object) => ({
-    metadata_context: { filter_metadata: { 'envoy.filters.http.mcp': { fields } } },
-  });
-  const text = (stringValue: string) => ({ kind: 'stringValue', stringValue });
-  const tool = (name: string) => ({ structValue: { fields: { name: text(name) } } });
-
-  it('reads method and tool of a strict message, and its id', () => {
-    const fields = {
-      method: text('tools/call'),
-      params: tool('fetch'),
-      id: { numberValue: 7 },
-      status: text('mcp_ok'),
-      is_mcp_request: { boolValue: true },
-    };
-    const decoded = decode(post({}, { mcp: 'required' }, struct(fields)));
-    expect(decoded.call.mcp).toEqual({ kind: 'call', method: 'tools/call', tool: 'fetch' });
-    expect(decoded.rpcId).toBe(7);
-  });
-
-  it.each<[string, object]>([
-    ['no metadata', {}],
-    ['no method', struct({})],
-    [
-      'a message past the limit',
-      struct({ method: text('tools/call'), params: tool('x'), is_exceeding_limit: { boolValue: true } }),
-    ],
-    ['another status', struct({ method: text('tools/list'), status: text('mcp_parse_error') })],
-    ['no tool', struct({ method: text('tools/call') })],
-    ['not MCP', struct({ method: text('tools/list'), is_mcp_request: { boolValue: false } })],
-    ['a list for a struct', { metadata_context: { filter_metadata: { 'envoy.filters.http.mcp': [] } } }],
-  ])('is invalid with %s', (_name, attributes) => {
-    expect(decode(post({}, { mcp: 'required' }, attributes)).call.mcp.kind).toBe('invalid');
-  });
-
-  it('is not looked for where no MCP rule applies', () => {
-    expect(decode(post({}, {}, struct({ method: text('x') }))).call.mcp).toEqual({ kind: 'none' });
-  });
-});
-
 describe('what is refused', () => {
   const h = (headers: object) => httpCheck({ headers });
   const raw = (...headers: [string, string | Buffer][]) =>
@@ -363,7 +295,6 @@ const checks = loose({
       mcp: fc.constantFrom('required', ''),
       body: fc.constantFrom('read', ''),
     }),
-    metadata_context: loose({ filter_metadata: fc.record({ 'envoy.filters.http.mcp': anything }) }),
   }),
 });
 const metadata = fc

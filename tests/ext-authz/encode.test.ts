@@ -10,7 +10,6 @@ import { someAllow, someDeny, someHold, someQuotaExceeded, someRateLimited } fro
 const decoded = (call: Partial<Call> = {}): Decoded => ({
   call: someCall({ ...call, connection: {} }),
   remove: ['proxy-authorization', 'x-sallyport-agent'],
-  rpcId: undefined,
 });
 const metadata = (...args: Parameters<typeof encodeCheckResponse>) =>
   Object.fromEntries(
@@ -78,8 +77,11 @@ describe('every other decision', () => {
   );
 
   it('is a denial even where its caller reads HTTP 200', () => {
-    const call = decoded({ mcp: { kind: 'call', method: 'tools/list', tool: '' } });
-    const answer = encodeCheckResponse({ ...call, rpcId: 1 }, someDeny());
+    const call = decoded({
+      mcp: { kind: 'call', method: 'tools/list', tool: '' },
+      body: { kind: 'whole', bytes: Buffer.from('{"jsonrpc":"2.0","id":1,"method":"tools/list"}') },
+    });
+    const answer = encodeCheckResponse(call, someDeny());
     expect(answer.denied_response?.status.code).toBe(200);
     expect(answer.status.code).toBe(7);
   });

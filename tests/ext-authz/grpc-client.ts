@@ -1,7 +1,7 @@
 /** A gRPC client that asks as Envoy does. */
 import { type Client, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { CheckResponse } from '../../ext-authz/encode.ts';
-import { authorizationService } from '../../ext-authz/protos.ts';
+import { authorizationService } from './protos.ts';
 
 export type Asked = Readonly<{ answer: Promise<CheckResponse>; cancel: () => void }>;
 

@@ -8,11 +8,10 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { type GrpcOptions, serveGrpc } from '../../ext-authz/grpc-server.ts';
-import { healthService } from '../../ext-authz/health.ts';
-import { authorizationService } from '../../ext-authz/protos.ts';
 import type { Decision } from '../../filters/decision.ts';
 import { fuzzRuns } from '../support/fuzz.ts';
 import { ask, codeOf, errorIn } from './grpc-client.ts';
+import { authorizationService, healthService } from './protos.ts';
 import { checkerThat, httpCheck, silent, someAllow, someDeny, until } from './support.ts';
 
 const closers: (() => unknown)[] = [];
@@ -64,21 +63,19 @@ describe('Authorization/Check on a Unix socket', () => {
     expect(checker.settled).toEqual([]);
   });
 
-  it('reads MCP metadata and the initial metadata of a network filter off the wire', async () => {
+  it('reads the MCP message and the initial metadata of a network filter off the wire', async () => {
     const checker = checkerThat(() => someAllow({ inspect: 'sni' }));
     const { client } = await serve({ checker });
-    const fields = {
-      method: { stringValue: 'tools/call' },
-      params: { structValue: { fields: { name: { stringValue: 'fetch' } } } },
-    };
+    const message = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'fetch' } };
     await ask(
       client,
       httpCheck(
-        { headers: {} },
         {
-          context_extensions: { stage: 'absolute', mcp: 'required' },
-          metadata_context: { filter_metadata: { 'envoy.filters.http.mcp': { fields } } },
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          raw_body: Buffer.from(JSON.stringify(message)),
         },
+        { context_extensions: { stage: 'absolute', body: 'read', mcp: 'required' } },
       ),
     ).answer;
     const metadata = {

@@ -111,6 +111,23 @@ describe('a check over HTTP', () => {
     ]);
   });
 
+  it('reads the MCP message out of the body where it is told to', async () => {
+    const { checker, socketPath } = await serve();
+    const body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"fetch"}}';
+    const post = (headers: Record<string, string>) =>
+      send(
+        { socketPath },
+        { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body },
+      );
+    await post({ 'x-sallyport-body': 'read', 'x-sallyport-mcp': 'required' });
+    await post({ 'x-sallyport-body': 'read' });
+    expect((await post({ 'x-sallyport-mcp': 'wanted' })).status).toBe(400);
+    expect(checker.calls.map(({ mcp }) => mcp)).toEqual([
+      { kind: 'call', method: 'tools/call', tool: 'fetch' },
+      { kind: 'none' },
+    ]);
+  });
+
   it('takes the body where it was sent', async () => {
     const { checker, socketPath } = await serve();
     await send({ socketPath }, { method: 'POST', body: 'abc', headers: { 'transfer-encoding': 'chunked' } });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { settingsSchema } from '../../config/settings.ts';
+import type { JournalRecord } from '../../filters/common/record.ts';
 import { startCheckServers } from '../../sidecar/check-servers.ts';
 import { createEnding } from '../../sidecar/ending.ts';
 import { world } from '../ext-authz/check-world.ts';
@@ -30,11 +31,13 @@ const ask = (
     call.on('error', reject).end();
   });
 
+let decided: () => readonly JournalRecord[] = () => [];
 const start = async (settings: Record<string, unknown>) => {
   const log = pino({ level: 'silent' });
   const ending = createEnding(log);
   onTestFinished(() => ending.run());
-  const { checker } = world(policy);
+  const { checker, journal } = world(policy);
+  decided = () => journal.tail(10);
   const parsed = settingsSchema.parse({ ext_authz: settings }).ext_authz;
   return startCheckServers({ settings: parsed, checker, log, token, onRefusal: () => undefined, ending });
 };
@@ -52,6 +55,8 @@ test('a Unix socket answers its owner without a token, and is closed to others',
   const answer = await ask({ socketPath: sockets.http_socket });
   expect(answer.statusCode).toBe(200);
   expect(answer.headers['x-sallyport-dst']).toBe('93.184.215.14:80');
+  // The ledger waits for no line of an Envoy whose log it cannot read.
+  expect(decided()).toMatchObject([{ kind: 'Allow', via: 'ext_authz' }]);
 });
 
 test('TCP wants the token', async () => {

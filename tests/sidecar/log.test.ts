@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { HoldId, RuleName } from '../../filters/common/brand.ts';
 import { printable, printableJson } from '../../filters/common/printable.ts';
+import type { RequiresOversight } from '../../filters/decision.ts';
 import { decisionFields, decisionLine } from '../../sidecar/decision-line.ts';
 import { createLog, type LogTarget } from '../../sidecar/log.ts';
 import { fakeAllow, fakeCall } from '../support/decisions.ts';
@@ -75,6 +77,28 @@ test('a decision is one line that a person reads', () => {
   const line = decisionLine(at, decisionFields(fakeAllow(), fakeCall()));
   expect(line).toBe(
     '12:00:01.234 ALLOW demo GET demo.sallyport.test/hello rule=demo-read quota 2/3 left id=dec_01ARZ3NDEKTSV4RRFFQ69G5FAV',
+  );
+});
+
+test('a CONNECT whose requests are read says that each of them is decided', () => {
+  const opened = { ...fakeAllow(), rule: undefined, pin: undefined, quotas: [] };
+  expect(decisionLine(0, decisionFields(opened, fakeCall()))).toContain(
+    '/hello (opened to be read; each request is decided) id=',
+  );
+});
+
+test('a hold’s line says how it is approved here', () => {
+  const held: RequiresOversight = {
+    ...fakeAllow(),
+    kind: 'RequiresOversight',
+    policy_id: 'demo-write' as RuleName,
+    timeout: 60_000,
+    hold: 'hold_01ARZ3NDEKTSV4RRFFQ69G5FAV' as HoldId,
+    retryAfterMs: 5_000,
+  };
+  const fields = decisionFields(held, fakeCall());
+  expect(decisionLine(0, fields, false, (words) => `npm start -- ${words} --state-dir /s`)).toContain(
+    'approve: npm start -- holds approve hold_01ARZ3NDEKTSV4RRFFQ69G5FAV --state-dir /s id=',
   );
 });
 

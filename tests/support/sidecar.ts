@@ -104,7 +104,9 @@ export async function startRunning(
     if (gone) throw new Error(`the sidecar ended: ${seen.out()}${seen.err()}`);
     return seen.out().includes('\n') ? seen.out() : undefined;
   });
-  return { child, status: statusSchema.parse(JSON.parse(line)), log: seen.err, ended: seen.ended };
+  const said: unknown = JSON.parse(line);
+  if (!statusSchema.safeParse(said).success) throw new Error(`the sidecar said ${line.slice(0, 2_000)}`);
+  return { child, status: statusSchema.parse(said), log: seen.err, ended: seen.ended };
 }
 
 /** curl(1) through the proxy; `HTTP status` and body. Works as a user of the machine would. */

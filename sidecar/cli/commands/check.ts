@@ -2,13 +2,14 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { limits } from '../../../config/limits.ts';
-import { formatIssue, type Issue, type Result } from '../../../config/policy/issue.ts';
+import { formatIssue, type Refusal, type Result } from '../../../config/policy/issue.ts';
 import { loadPolicy } from '../../../config/policy/parse.ts';
 import { parseCases, runCases } from '../../../filters/policy/cases.ts';
 import { compilePolicy } from '../../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../../filters/policy/compiled.ts';
+import { draftProblems } from '../../../filters/policy/draft.ts';
+import { userLookup } from '../../../filters/policy/reader.ts';
 import { described } from '../../explain.ts';
-import { userLookup } from '../../policy.ts';
 import { CommandFailure, exitCodes, type Output, printableLines } from '../output.ts';
 
 export function readBounded(file: string, what: string, bytesMax: number): string {
@@ -30,7 +31,7 @@ export function readBounded(file: string, what: string, bytesMax: number): strin
 export function compileFile(file: string): Result<CompiledPolicy> {
   if (!existsSync(file))
     throw new CommandFailure(`policy ${file} does not exist`, 'Check the path.', exitCodes.usage);
-  const parsed = loadPolicy(file);
+  const parsed = loadPolicy(file, draftProblems);
   return parsed.ok ? compilePolicy(parsed.value, userLookup) : parsed;
 }
 
@@ -39,25 +40,21 @@ export function validPolicy(file: string): CompiledPolicy {
   const result = compileFile(file);
   if (result.ok) return result.value;
   throw new CommandFailure(
-    result.issues.slice(0, limits.policyErrorsShownMax).map(formatIssue).join('\n'),
+    result.issues.map(formatIssue).join('\n'),
     `Correct ${result.issues.length === 1 ? 'this' : 'these'}; \`sallyport check ${file}\` shows what is left.`,
   );
 }
 
-function showIssues(issues: readonly Issue[], output: Output): void {
-  for (const issue of issues.slice(0, limits.policyErrorsShownMax))
-    output.line(printableLines(formatIssue(issue)));
-  const more = issues.length - limits.policyErrorsShownMax;
-  output.line(
-    `${issues.length} ${issues.length === 1 ? 'error' : 'errors'}${more > 0 ? `, ${more} not shown` : ''}`,
-  );
+function showIssues({ issues, count = issues.length }: Refusal, output: Output): void {
+  for (const issue of issues) output.line(printableLines(formatIssue(issue)));
+  output.line(`${count} ${count === 1 ? 'error' : 'errors'}`);
 }
 
 export function check(file: string, output: Output): number {
   const result = compileFile(file);
   if (!result.ok) {
     output.value({ ok: false, file, issues: result.issues });
-    showIssues(result.issues, output);
+    showIssues(result, output);
     return exitCodes.failed;
   }
   const { version, source } = result.value;
@@ -82,7 +79,7 @@ function casesBeside(policy: string): string {
   }
   throw new CommandFailure(
     `there are no cases beside ${policy}`,
-    `Write them to ${path.join(dir, `${name}.cases${ext}`)}, or name the file: sallyport test ${policy} CASES`,
+    `Write them to ${path.join(dir, `${name}.cases${ext}`)}, or name the file: \`sallyport test ${policy} CASES\``,
     exitCodes.usage,
   );
 }
@@ -93,7 +90,7 @@ export function testPolicy(file: string, casesFile: string | undefined, output: 
   const cases = parseCases(readBounded(from, 'cases', limits.policyBytesMax), from);
   if (!cases.ok) {
     output.value({ ok: false, file: from, issues: cases.issues });
-    showIssues(cases.issues, output);
+    showIssues(cases, output);
     return exitCodes.failed;
   }
   const results = runCases(

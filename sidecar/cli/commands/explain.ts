@@ -1,5 +1,6 @@
 /** `sallyport explain`: which rule decides, and why each other one does not. */
 import { readFileSync } from 'node:fs';
+import { SallyportError } from '../../../config/errors.ts';
 import { limits } from '../../../config/limits.ts';
 import { printable } from '../../../filters/common/printable.ts';
 import { type ExplainReport, explain } from '../../explain.ts';
@@ -28,22 +29,47 @@ function headersOf(lines: readonly string[]): Record<string, string> {
 const bodyOf = (file: string): string =>
   file === '-' ? readFileSync(0, 'utf8') : readBounded(file, 'body', limits.inspectedBodyBytesMax);
 
+const usage = (message: string, next: string): CommandFailure =>
+  new CommandFailure(message, next, exitCodes.usage);
+
+function assertMethod(method: string): void {
+  if (!/^[A-Z][A-Z-]{0,31}$/.test(method))
+    throw usage(
+      `${JSON.stringify(method)} is not an HTTP method`,
+      'Write it as `sallyport explain POLICY METHOD URL`, such as GET https://api.example.org/v1.',
+    );
+}
+
 export function explainRequest(file: string, method: string, url: string, options: Options): number {
   const output = createOutput(options.json === true);
-  const report = explain(
-    validPolicy(file),
-    {
-      method: method.toUpperCase(),
-      url,
-      headers: headersOf(options.header),
-      ...(options.agent === undefined ? {} : { agent: options.agent }),
-      ...(options.bodyFile === undefined ? {} : { body: bodyOf(options.bodyFile) }),
-    },
-    Date.now(),
-  );
+  const asked = {
+    method: method.toUpperCase(),
+    url,
+    headers: headersOf(options.header),
+    ...(options.agent === undefined ? {} : { agent: options.agent }),
+    ...(options.bodyFile === undefined ? {} : { body: bodyOf(options.bodyFile) }),
+  };
+  assertMethod(asked.method);
+  const policy = validPolicy(file);
+  let report: ExplainReport;
+  try {
+    report = explain(policy, asked, Date.now());
+  } catch (thrown) {
+    // What was asked is no request at all, or one of nobody: there is nothing to decide.
+    if (thrown instanceof SallyportError && thrown.code === 'RequestMalformed')
+      throw usage(thrown.message, '`sallyport explain --help` shows how it is asked.');
+    throw thrown;
+  }
   output.value(report);
   show(report, output);
   return exitCodes.ok;
+}
+
+function leasableLine({ lease, destination }: ExplainReport): string | undefined {
+  if (lease === undefined || destination === undefined) return undefined;
+  if ('why' in lease) return `leasable: no: ${lease.why}`;
+  const { method, host, port } = destination;
+  return `leasable: yes, ${method} ${host}:${port} ${lease.exact ? 'only' : 'under'} ${lease.prefix}`;
 }
 
 const words = { Allow: 'ALLOW', Deny: 'DENY', RequiresOversight: 'HOLD', Intercept: 'INTERCEPT' } as const;
@@ -64,6 +90,8 @@ function show(report: ExplainReport, output: Output): void {
   if (report.approvers.length > 0) output.line(`who decides: ${printable(report.approvers.join(', '))}`);
   for (const quota of report.quotas)
     output.line(`paid from quota ${quota.name}: ${quota.limit} in ${duration(quota.window_ms)}`);
+  const leasable = leasableLine(report);
+  if (leasable !== undefined) output.line(printable(leasable, 2_000));
   for (const shadow of report.shadow) output.line(`in shadow, ${shadow.rule} would ${shadow.would}`);
   if (report.rules.length > 0) output.line();
   for (const row of table(

@@ -1,9 +1,9 @@
 /** `sallyport holds`: what waits for a person, and their word on it. */
 import { userInfo } from 'node:os';
-import path from 'node:path';
 import { z } from 'zod';
 import { printable } from '../../../filters/common/printable.ts';
-import { type AdminClient, adminClient } from '../client.ts';
+import { commandLineTo } from '../../invocation.ts';
+import { type AdminClient, clientOf } from '../client.ts';
 import {
   CommandFailure,
   createOutput,
@@ -14,8 +14,9 @@ import {
   table,
 } from '../output.ts';
 import type { Flags } from '../program.ts';
-import { commandSettings } from '../settings.ts';
+import { commandSettings, whereOf } from '../settings.ts';
 
+/** Only what is shown here; the sidecar tells more (`sidecar/admin/hold-json.ts`). */
 const holdSchema = z.object({
   id: z.string(),
   state: z.string(),
@@ -24,17 +25,16 @@ const holdSchema = z.object({
   approvers: z.string(),
   quorum: z.int(),
   reason: z.string(),
-  createdMs: z.number(),
-  expiresMs: z.number(),
-  decidedBy: z.string(),
+  expires_ms: z.number(),
+  decided_by: z.string(),
   note: z.string(),
   approvals: z.array(z.object({ by: z.string(), note: z.string() })),
   request: z.object({
     method: z.string(),
     url: z.string(),
     headers: z.record(z.string(), z.string()),
-    bodyBytes: z.number(),
-    bodyPreview: z.string(),
+    body_bytes: z.number(),
+    body_preview: z.string(),
     mcp: z.string(),
   }),
 });
@@ -43,11 +43,10 @@ const pageSchema = z.object({ holds: z.array(holdSchema), next: z.string().optio
 
 const open = 'Pending,Approved,Escalated,Unknown';
 
-export const clientOf = (flags: Flags): AdminClient =>
-  adminClient(path.join(commandSettings(flags).run_dir, 'admin.sock'));
+const clientFor = (flags: Flags): AdminClient => clientOf(commandSettings(flags));
 
 /** Who decides: the person behind sudo where there is one. */
-function caller(): string {
+export function caller(): string {
   const behindSudo = process.env['SUDO_USER'];
   if (behindSudo !== undefined) return behindSudo;
   try {
@@ -68,11 +67,15 @@ export async function list(flags: ListFlags): Promise<number> {
   if (flags.state !== 'all') query.set('state', flags.state ?? open);
   if (flags.agent !== undefined) query.set('agent', flags.agent);
   if (flags.before !== undefined) query.set('before', flags.before);
-  const answer = await clientOf(flags).get(`/v1/holds?${query}`);
+  const answer = await clientFor(flags).get(`/v1/holds?${query}`);
   output.value(answer);
   const { holds, next } = pageSchema.parse(answer);
   if (holds.length === 0)
-    output.line(`no hold is ${flags.state === undefined ? 'open' : `in ${flags.state}`}`);
+    output.line(
+      flags.state === 'all'
+        ? 'no hold yet'
+        : `no hold is ${flags.state ?? 'open; --state all shows those that ended'}`,
+    );
   else
     for (const row of table([
       ['HOLD', 'STATE', 'AGENT', 'RULE', 'EXPIRES', 'REQUEST'],
@@ -82,37 +85,38 @@ export async function list(flags: ListFlags): Promise<number> {
         hold.agent,
         hold.rule,
         hold.state === 'Pending' || hold.state === 'Approved'
-          ? `in ${duration(hold.expiresMs - Date.now())}`
+          ? `in ${duration(hold.expires_ms - Date.now())}`
           : '–',
         printable(`${hold.request.method} ${hold.request.url}`, 120),
       ]),
     ]))
       output.line(row);
-  if (next !== undefined) output.line(`more: sallyport holds list --before ${next}`);
+  if (next !== undefined)
+    output.line(`more: ${commandLineTo(whereOf(flags))(`holds list --before ${next}`)}`);
   return exitCodes.ok;
 }
 
 function showHold(hold: ShownHold, output: Output): void {
   const { request } = hold;
   output.line(
-    `${hold.id} is ${hold.state}${hold.decidedBy === '' ? '' : `, by ${printable(hold.decidedBy)}`}`,
+    `${hold.id} is ${hold.state}${hold.decided_by === '' ? '' : `, by ${printable(hold.decided_by)}`}`,
   );
   if (hold.note !== '') output.line(`note      ${printable(hold.note)}`);
   output.line(`agent     ${hold.agent}`);
   output.line(`rule      ${hold.rule}${hold.reason === '' ? '' : ` (${printable(hold.reason)})`}`);
   output.line(`approvers ${hold.approvers}, ${hold.approvals.length} of ${hold.quorum} approved`);
-  if (hold.state === 'Pending') output.line(`expires   in ${duration(hold.expiresMs - Date.now())}`);
+  if (hold.state === 'Pending') output.line(`expires   in ${duration(hold.expires_ms - Date.now())}`);
   output.line(`request   ${printable(`${request.method} ${request.url}`, 4_000)}`);
   if (request.mcp !== '') output.line(`mcp       ${printable(request.mcp)}`);
   for (const [name, value] of Object.entries(request.headers))
     output.line(`          ${printable(name, 100)}: ${printable(value)}`);
-  output.line(`body      ${request.bodyBytes} bytes`);
-  if (request.bodyPreview !== '') output.line(printableLines(request.bodyPreview));
+  output.line(`body      ${request.body_bytes} bytes`);
+  if (request.body_preview !== '') output.line(printableLines(request.body_preview));
 }
 
 export async function show(id: string, flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
-  const answer = await clientOf(flags).get(`/v1/holds/${encodeURIComponent(id)}`);
+  const answer = await clientFor(flags).get(`/v1/holds/${encodeURIComponent(id)}`);
   output.value(answer);
   showHold(holdSchema.parse(answer), output);
   return exitCodes.ok;
@@ -123,11 +127,14 @@ async function onlyPending(client: AdminClient): Promise<string> {
   const { holds } = pageSchema.parse(await client.get('/v1/holds?state=Pending&limit=3'));
   const [first, second] = holds;
   if (first === undefined)
-    throw new CommandFailure('no hold is pending', 'List all: sallyport holds list --state all');
+    throw new CommandFailure(
+      'no hold is pending',
+      '`sallyport holds list --state all` lists those that are decided, too.',
+    );
   if (second !== undefined)
     throw new CommandFailure(
       'more than one hold is pending',
-      'Name the one that you mean: sallyport holds list shows them.',
+      'Name the one that you mean; `sallyport holds list` shows them.',
       exitCodes.usage,
     );
   return first.id;
@@ -139,7 +146,7 @@ export async function decide(
   flags: Flags & Readonly<{ by?: string; note: string }>,
 ): Promise<number> {
   const output = createOutput(flags.json === true);
-  const client = clientOf(flags);
+  const client = clientFor(flags);
   const which = id ?? (await onlyPending(client));
   const answer = await client.post(`/v1/holds/${encodeURIComponent(which)}/${action}`, {
     by: flags.by ?? caller(),
@@ -165,7 +172,7 @@ export async function settle(
       exitCodes.usage,
     );
   const output = createOutput(flags.json === true);
-  const answer = await clientOf(flags).post(`/v1/holds/${encodeURIComponent(id)}/settle`, {
+  const answer = await clientFor(flags).post(`/v1/holds/${encodeURIComponent(id)}/settle`, {
     by: flags.by ?? caller(),
     outcome: flags.sent === true ? 'Sent' : 'NotSent',
   });

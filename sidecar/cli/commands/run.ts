@@ -2,6 +2,7 @@
 import { constants } from 'node:os';
 import path from 'node:path';
 import type { UnixUser } from '../../../filters/common/unix-user.ts';
+import { commandLineTo } from '../../invocation.ts';
 import { createLog } from '../../log.ts';
 import { isRunning, readRunFile } from '../../run-file.ts';
 import { type Status, statusSchema } from '../../status.ts';
@@ -9,11 +10,11 @@ import { agentEnvironment } from '../agent-env.ts';
 import { agentHome, agentUser, type Launch, launchAs } from '../agent-user.ts';
 import { adminClient } from '../client.ts';
 import { launch } from '../launch.ts';
-import { CommandFailure, createOutput } from '../output.ts';
+import { CommandFailure, createOutput, whenOutputIsLost } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { closedDirectory, findProgram } from '../reach.ts';
 import { serve } from '../serve.ts';
-import { type CommandSettings, commandSettings, demoByDefault } from '../settings.ts';
+import { type CommandSettings, commandSettings, demoByDefault, whereOf } from '../settings.ts';
 
 /** execve(2) found nothing, or nothing that may be run: what a shell answers. */
 const notFound = 127;
@@ -32,6 +33,8 @@ export async function run(words: readonly string[], flags: Flags & { quiet?: boo
   const output = createOutput(flags.json === true);
   const settings = commandSettings(flags);
   const [word = '', ...args] = words;
+  // The command goes on where nobody reads the decision lines any more.
+  whenOutputIsLost(() => undefined);
   const ownUid = process.getuid?.() ?? 0;
   const user = ownUid === 0 ? agentUser(settings.agent, ownUid) : undefined;
   const program = programOf(word, user);
@@ -108,37 +111,34 @@ async function attach(settings: CommandSettings): Promise<Behind | undefined> {
   };
 }
 
-async function serveForRun(settings: CommandSettings, flags: { quiet?: boolean }): Promise<Behind> {
+async function serveForRun(settings: CommandSettings, flags: Flags & { quiet?: boolean }): Promise<Behind> {
   // Standard output is the command's.
+  const commandLine = commandLineTo(whereOf(flags));
   const log = createLog(
     { ...settings.log, level: flags.quiet === true ? 'error' : settings.log.level },
     process.stderr,
+    commandLine,
   );
   const report = (line: string): void => {
     process.stderr.write(`sallyport: ${line}\n`);
   };
   const asked = Promise.withResolvers<void>();
-  // A signal during the start would leave what is started already without anybody to end it.
+  // From here to the end of the process a signal ends nothing by itself: before the command it prevents it, while
+  // the command runs it is the command's, and after it what was started is being ended already.
   const early: NodeJS.Signals[] = [];
-  const note = (name: NodeJS.Signals): void => {
-    early.push(name);
-  };
-  process.on('SIGTERM', note).on('SIGINT', note);
-  try {
-    const served = await serve(
-      { ...settings, demo: settings.demo || demoByDefault(settings) },
-      { log, report, onStopAsked: asked.resolve },
+  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => early.push(name));
+  const served = await serve(
+    { ...settings, demo: settings.demo || demoByDefault(settings) },
+    { log, commandLine, report, onStopAsked: asked.resolve },
+  );
+  const status = await served.sidecar.status();
+  if (early[0] !== undefined) {
+    await served.stop();
+    throw new CommandFailure(
+      `${early[0]}: the command was not started`,
+      '',
+      128 + constants.signals[early[0]],
     );
-    if (early[0] !== undefined) {
-      await served.stop();
-      throw new CommandFailure(
-        `${early[0]}: the command was not started`,
-        '',
-        128 + constants.signals[early[0]],
-      );
-    }
-    return { status: await served.sidecar.status(), stopAsked: asked.promise, stop: served.stop };
-  } finally {
-    process.off('SIGTERM', note).off('SIGINT', note);
   }
+  return { status, stopAsked: asked.promise, stop: served.stop };
 }

@@ -180,7 +180,11 @@ test.each([
   ['a list', '[]\n', 'expected a mapping, found a list of 0'],
   ['broken YAML', 'version: [1', 'not valid YAML'],
   ['a second document', 'version: 1\n---\nversion: 1\n', 'one YAML document'],
-  ['a key twice', 'version: 1\nrules: []\nrules: []\n', 'stands twice'],
+  [
+    'a key twice',
+    'version: 1\nrules: []\nrules: []\n',
+    'p.yaml:3:1: rules: expected each key once, found "rules" twice; it stands first in line 2',
+  ],
   ['a tag', 'version: !number 1\n', 'no tags'],
   ['YAML 1.1', '%YAML 1.1\n---\nversion: 1\n', 'expected YAML 1.2'],
   ['NUL', 'version: 1\n# \0\n', 'U+0000'],
@@ -228,7 +232,7 @@ test('past the limit of shown errors the rest is counted', () => {
   const rules = Array.from({ length: 80 }, (_, index) => `  - { name: r${index}, to: { hosts: [x.test] } }`);
   const found = issues(`${minimal}rules:\n${rules.join('\n')}\n`);
   expect(found).toHaveLength(limits.policyErrorsShownMax + 1);
-  expect(found.at(-1)).toBe('p.yaml:0:0: 30 more');
+  expect(found.at(-1)).toBe('p.yaml: 30 more');
 });
 
 test('an error found after parsing gets the place of its field', () => {

@@ -1,10 +1,12 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { limits } from '../../../config/limits.ts';
 import { formatIssue, type Issue } from '../../../config/policy/issue.ts';
-import type { ParsedPolicy } from '../../../config/policy/parse.ts';
+import { parsePolicy, policyVersion } from '../../../config/policy/parse.ts';
 import { type PolicyWatch, type WatchOptions, watchPolicy } from '../../../config/policy/watch.ts';
+import { readText } from '../../../config/source.ts';
 
 type Value = Readonly<{ agents: string[] }>;
 
@@ -27,13 +29,20 @@ afterEach(() => {
 
 const policy = (name: string): string =>
   `version: 1\nagents: { ${name}: { identity: "spiffe://x.test/${name}" } }\n`;
-const build = (parsed: ParsedPolicy) =>
-  ({ ok: true, value: { agents: Object.keys(parsed.policy.agents) } }) as const;
+const load: WatchOptions<Value>['load'] = async (path, known) => {
+  const text = readText(path, limits.policyBytesMax);
+  const key = text.ok ? policyVersion(text.value) : text.issues.map(formatIssue).join('\n');
+  if (known.includes(key)) return { kind: 'known', key };
+  const parsed = text.ok ? parsePolicy(text.value, path) : text;
+  return parsed.ok
+    ? { kind: 'value', key, value: { agents: Object.keys(parsed.value.policy.agents) } }
+    : { kind: 'refused', key, issues: parsed.issues };
+};
 
 async function start(more: Partial<WatchOptions<Value>> = {}): Promise<PolicyWatch<Value>> {
   const watch = await watchPolicy<Value>({
     file,
-    build,
+    load,
     onChange: (value) => changes.push(...value.agents),
     onReject: (issues: readonly Issue[]) => rejections.push(issues.map(formatIssue).join('\n')),
     ...more,
@@ -159,6 +168,73 @@ test('reloads go one after the other: the last text holds, however slow the one 
   await Promise.all([slow, fast]);
   expect(order.slice(2)).toEqual(['begin two', 'end two', 'begin three', 'end three']);
   expect(watch.current().agents).toEqual(['three']);
+});
+
+test('all who ask while a reading is under way wait for one more', async () => {
+  writeFileSync(file, policy('one'));
+  const gate = Promise.withResolvers<void>();
+  let readings = 0;
+  const watch = await start({
+    load: async (...args) => {
+      readings += 1;
+      if (readings === 2) await gate.promise;
+      return load(...args);
+    },
+  });
+  const first = watch.reload();
+  await until(() => readings === 2);
+  writeFileSync(file, 'version: 1\nrulez: []\n');
+  const more = [watch.reload(), watch.reload(), watch.reload()];
+  writeFileSync(file, policy('two'));
+  gate.resolve();
+  expect(await first).toEqual({ ok: true, value: { agents: ['two'] } });
+  for (const reload of more) expect(await reload).toEqual({ ok: true, value: { agents: ['two'] } });
+  // One for the three, and at most one that the watch itself asked for.
+  expect(readings).toBeLessThanOrEqual(4);
+  expect(changes).toEqual(['two']);
+});
+
+test('a wrong text that was told already is told again only where it is asked for', async () => {
+  writeFileSync(file, policy('one'));
+  const knowns: (readonly string[])[] = [];
+  const watch = await start({
+    load: async (path, known, signal) => {
+      knowns.push(known);
+      return load(path, known, signal);
+    },
+  });
+  const held = policyVersion(policy('one'));
+  const wrong = 'version: 2\n';
+  writeFileSync(file, wrong);
+  await until(() => rejections.length === 1);
+  expect(await watch.reload()).toMatchObject({ ok: false });
+  expect(knowns.at(-1)).toEqual([held]);
+  const before = knowns.length;
+  utimesSync(file, 1, 1);
+  await until(() => knowns.length > before);
+  expect(knowns.at(-1)).toEqual([held, policyVersion(wrong)]);
+  await watch.reload();
+  expect(rejections).toHaveLength(3);
+});
+
+test('close ends a reading that is under way, and whoever waits gets what holds', async () => {
+  writeFileSync(file, policy('one'));
+  let readings = 0;
+  const watch = await start({
+    load: (path, known, signal) => {
+      readings += 1;
+      return readings === 1
+        ? load(path, known, signal)
+        : new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    },
+  });
+  const waiting = [watch.reload()];
+  await until(() => readings === 2);
+  waiting.push(watch.reload());
+  watch.close();
+  for (const reload of waiting) expect(await reload).toEqual({ ok: true, value: { agents: ['one'] } });
+  expect(readings).toBe(2);
+  expect(rejections).toEqual([]);
 });
 
 test('after close nothing changes any more, not even by a reload under way', async () => {

@@ -1,23 +1,9 @@
 /** Requests with two readings, and requests past a limit: refused, and the proxy lives on. */
 import { expect, test } from 'vitest';
 import { limits } from '../../../config/limits.ts';
-import { open, parseReply, type Reply, readAll, send, sendOn, tunnel } from '../../envoy/clients.ts';
-import { askPlain, askSecure, codeOf, seen } from '../ask.ts';
+import { open, parseReply, readAll, send, sendOn, tunnel } from '../../envoy/clients.ts';
+import { askPlain, askSecure, codeOf, isWhole, seen, sendRaw } from '../ask.ts';
 import type { Harness } from '../harness.ts';
-
-/** Bytes as they are; the answer, if there was one before the end. */
-async function sendRaw(h: Harness, bytes: string | Buffer): Promise<Reply> {
-  const socket = await open(h.port);
-  const read = readAll(socket, (got) => /content-length: (\d+)/i.test(got.toString()) && isWhole(got));
-  socket.write(bytes);
-  return parseReply(await read);
-}
-
-const isWhole = (got: Buffer): boolean => {
-  const at = got.indexOf('\r\n\r\n');
-  const length = Number(/content-length: (\d+)/i.exec(got.toString('latin1'))?.[1] ?? Number.NaN);
-  return at > 0 && got.length >= at + 4 + length;
-};
 
 export function shapeCases(harness: () => Harness): void {
   test.each([
@@ -51,6 +37,7 @@ export function shapeCases(harness: () => Harness): void {
     ['a signed length', 'Content-Length: +3'],
     ['chunked that is not last', 'Transfer-Encoding: chunked, identity'],
     ['an unknown coding', 'Transfer-Encoding: xchunked'],
+    ['a coding before chunked', 'Transfer-Encoding: gzip, chunked'],
     ['a name with a space', 'Content-Length : 3'],
     ['a folded line', 'X-Folded: a\r\n b: c\r\nTransfer-Encoding\r\n : chunked'],
   ])('%s is refused and nothing is sent', async (_, lines) => {
@@ -60,19 +47,27 @@ export function shapeCases(harness: () => Harness): void {
       h,
       `POST http://api.test:${h.ports.http}/orders HTTP/1.1\r\nHost: api.test\r\n${lines}\r\n\r\nabc`,
     );
-    expect([400, 501]).toContain(reply.status);
+    expect([reply.status, codeOf(reply)]).toEqual([400, 'RequestMalformed']);
     expect(h.upstream.requests().length).toBe(before);
   });
 
-  test('a bare carriage return starts no header: it is refused, or taken out', async () => {
+  test('a bare carriage return starts no header: it is refused, or taken out before the check', async () => {
     const h = harness();
     const before = h.upstream.requests().length;
     const reply = await sendRaw(
       h,
       `GET http://api.test:${h.ports.http}/echo HTTP/1.1\r\nHost: api.test\r\nX-Odd: a\rX-New: b\r\n\r\n`,
     );
-    if (reply.status === 400) expect(h.upstream.requests().length).toBe(before);
-    else expect(JSON.parse(reply.body).headers['x-new']).toBeUndefined();
+    if (h.plane.kind === 'embedded') {
+      expect([reply.status, codeOf(reply)]).toEqual([400, 'RequestMalformed']);
+      expect(h.upstream.requests().length).toBe(before);
+      return;
+    }
+    // Envoy's codec takes it out of the value, and no setting of it refuses. Check and destination see the same.
+    const odd = 'aX-New: b';
+    expect(h.decisions.at(-1)?.call.headers).toMatchObject({ 'x-odd': odd });
+    const { headers } = JSON.parse(reply.body);
+    expect([headers['x-odd'], headers['x-new']]).toEqual([odd, undefined]);
   });
 
   test('two Hosts where Host decides are refused', async () => {
@@ -156,6 +151,33 @@ export function shapeCases(harness: () => Harness): void {
     expect(seen(h, '/orders')).toBe(before);
     const streamed = await askPlain(h, 'api.test', '/orders', { method: 'POST', body });
     expect(JSON.parse(streamed.body)).toMatchObject({ bytes: body.length });
+  });
+
+  test('a body that a rule cannot read whole is let through by no other rule', async () => {
+    const h = harness();
+    const size = limits.inspectedBodyBytesMax + 1;
+    const head = `POST http://hold.test:${h.ports.http}/bulk HTTP/1.1\r\nHost: hold.test\r\n`;
+    const part = Buffer.alloc(size, 0x61);
+    const chunked = Buffer.concat([
+      Buffer.from(`${head}Transfer-Encoding: chunked\r\n\r\n${size.toString(16)}\r\n`),
+      part,
+      Buffer.from('\r\n0\r\n\r\n'),
+    ]);
+    const reply = await sendRaw(h, chunked);
+    expect([reply.status, codeOf(reply)]).toEqual([413, 'RequestTooLarge']);
+    expect(seen(h, '/bulk')).toBe(0);
+    await askPlain(h, 'hold.test', '/bulk', { method: 'POST', body: 'a hundred books' });
+    expect(seen(h, '/bulk')).toBe(1);
+  });
+
+  test.each([
+    ['a scheme that is not HTTP', 'GET ftp://api.test/ HTTP/1.1\r\nHost: api.test'],
+    ['a URL without host', 'GET http:///hello HTTP/1.1\r\nHost: api.test'],
+    ['the whole server', 'OPTIONS * HTTP/1.1\r\nHost: api.test'],
+    ['bytes that are no request', '\0\x01\x02'],
+  ])('%s is refused as malformed', async (_, bytes) => {
+    const reply = await sendRaw(harness(), `${bytes}\r\n\r\n`);
+    expect([reply.status, codeOf(reply)]).toEqual([400, 'RequestMalformed']);
   });
 
   test.each(['\x16\x03\x01\x00\x05hello', 'GET\r\n\r\n', '\0\0\0\0', 'PRI * HTTP/9\r\n\r\n'])(

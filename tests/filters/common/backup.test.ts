@@ -156,11 +156,29 @@ describe('restore', () => {
     ['a length below nothing', '{"path":"x","bytes":-1}\nx'],
     ['a length past the limit', '{"path":"x","bytes":1e15}\nx'],
     ['a length past the end', '{"path":"x","bytes":100000}\nx'],
+    ['what no backup holds: a run directory', '{"path":"run/x","bytes":1}\nx'],
+    ['what no backup holds: a lock', '{"path":"sidecar.lock","bytes":1}\nx'],
     ['a line that is no JSON', '{"path":\n'],
     ['a line without end', 'x'.repeat(100_000)],
   ])('refuses %s and leaves nothing', async (_what, part) => {
     const { refusal, files, around } = await restoring(archiveOf([header, part], 1));
     expect([refusal, files, around]).toEqual(['RequestMalformed', [], ['backup', 'state']]);
+  });
+
+  it('leaves what is no state where it is, and refuses where any state is', async () => {
+    const base = temporaryDirectory();
+    const file = join(base, 'backup');
+    writeFileSync(file, archiveOf([header, '{"path":"a","bytes":1}\n', 'x'], 1));
+    const stateDir = join(base, 'state');
+    for (const name of ['run', 'tools', 'demo']) mkdirSync(join(stateDir, name), { recursive: true });
+    writeFileSync(join(stateDir, 'sidecar.lock'), '');
+    expect(await refusalOf(restore(file, stateDir))).toBe('none');
+    expect(readdirSync(stateDir).sort()).toEqual(['a', 'demo', 'run', 'sidecar.lock', 'tools']);
+    // An access log would tell what became of the holds of another state, a journal of SQLite would be rolled back.
+    const other = join(base, 'other');
+    mkdirSync(join(other, 'envoy'), { recursive: true });
+    writeFileSync(join(other, 'holds.db-journal'), '');
+    await expect(restore(file, other)).rejects.toThrow('it holds state already (envoy, holds.db-journal)');
   });
 
   it.each([

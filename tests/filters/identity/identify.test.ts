@@ -99,6 +99,12 @@ describe('a caller is refused', () => {
   test('inside a tunnel of an agent that the policy does not know', () => {
     refused(someCall({ connection: { tunnelAgent: 'gone', tunnelAuthority: 'a:443' } }));
   });
+  test('by the subject of an AuthZEN request, told in its own words', () => {
+    for (const connection of [{ tunnelAgent: 'gone' }, { peerSpiffeId: 'gone' }])
+      expect(() => who(someCall({ connection, via: 'authzen' }))).toThrow(
+        'subject.id: expected the name or SPIFFE ID of an agent of the policy, found "gone"',
+      );
+  });
   test('inside a tunnel whose CONNECT found no agent', () => {
     refused(someCall({ connection: { tunnelAuthority: 'a:443' } }));
   });

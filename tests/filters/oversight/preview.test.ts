@@ -1,9 +1,13 @@
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../../config/limits.ts';
 import type { Call, Destination } from '../../../filters/facts.ts';
-import { mark } from '../../../filters/oversight/mask.ts';
+import { markByLength, markWith } from '../../../filters/oversight/mask.ts';
+import { openMark } from '../../../filters/oversight/mask-key.ts';
 import { previewOf } from '../../../filters/oversight/preview.ts';
 import { someCall } from '../../support/call.ts';
 import { fuzzRuns } from '../../support/fuzz.ts';
@@ -19,8 +23,11 @@ const destination: Destination = {
   mcp: { kind: 'none' },
 };
 
+const key = Buffer.alloc(32, 7);
+const mark = markWith(key);
+
 const preview = (changes: Partial<Call>, to: Partial<Destination> = {}) =>
-  previewOf(someCall({ method: 'POST', ...changes }), { ...destination, ...to });
+  previewOf(someCall({ method: 'POST', ...changes }), { ...destination, ...to }, mark);
 
 const bodyOf = (body: string | Uint8Array, type = 'application/json') => {
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
@@ -30,8 +37,11 @@ const bodyOf = (body: string | Uint8Array, type = 'application/json') => {
 const hidden = mark('s3cr3t');
 
 describe('previewOf', () => {
-  it('marks what it hides by length and SHA-256, so that two secrets look different', () => {
-    expect(hidden).toBe(`•••[6:${createHash('sha256').update('s3cr3t').digest('hex').slice(0, 8)}]`);
+  it('marks what it hides by length and HMAC, so that two secrets look different', () => {
+    expect(hidden).toBe(`•••[6:${createHmac('sha256', key).update('s3cr3t').digest('hex').slice(0, 8)}]`);
+    expect(bodyOf('{"token":"s3cr3t","password":"s3cr3t"}')).toBe(
+      `{"token":"${hidden}","password":"${hidden}"}`,
+    );
     expect(bodyOf('{"token":["a"]}')).not.toBe(bodyOf('{"token":["b"]}'));
   });
 
@@ -205,5 +215,48 @@ describe('previewOf', () => {
       }),
       fuzzRuns,
     );
+  });
+});
+
+describe('the key of the marks', () => {
+  let dir = '';
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'sallyport-mask-'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+  it('is made at first use, for its owner alone, and stays', () => {
+    const first = openMark(dir)('s3cr3t');
+    expect(readdirSync(dir)).toEqual(['mask.key']);
+    const file = join(dir, 'mask.key');
+    expect([statSync(file).mode & 0o777, statSync(file).size]).toEqual([0o600, 32]);
+    chmodSync(file, 0o644);
+    expect(openMark(dir)('s3cr3t')).toBe(first);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(first).toBe(markWith(readFileSync(file))('s3cr3t'));
+  });
+
+  it('is another one in another directory, so that no table of hashes tells a value', () => {
+    const other = mkdtempSync(join(tmpdir(), 'sallyport-mask-'));
+    const marks = [openMark(dir)('s3cr3t'), openMark(other)('s3cr3t')];
+    rmSync(other, { recursive: true });
+    expect(new Set(marks).size).toBe(2);
+    const plain = createHash('sha256').update('s3cr3t').digest('hex').slice(0, 8);
+    for (const one of marks) expect(one).not.toContain(plain);
+  });
+
+  it('is made anew where only a part of it was written', () => {
+    openMark(dir);
+    truncateSync(join(dir, 'mask.key'), 5);
+    openMark(dir);
+    expect(readFileSync(join(dir, 'mask.key'))).toHaveLength(32);
+  });
+
+  it('that cannot be made is an error of the catalogue', () => {
+    expect(() => openMark(join(dir, 'none'))).toThrow(expect.objectContaining({ code: 'StateUnavailable' }));
+  });
+
+  it('without it a mark tells the length alone', () => {
+    expect(markByLength('s3cr3t')).toBe('•••[6]');
   });
 });

@@ -61,21 +61,21 @@ describe('what the data plane has to read', () => {
     expect(policy.needs).toEqual([
       { host: 'api.github.com', body: true, mcpPaths: [] },
       { host: '*.githubusercontent.com', body: true, mcpPaths: [] },
-      { host: 'hold.example', body: true, mcpPaths: [] },
+      { host: 'hold.example', body: true, bodyMethods: ['POST'], mcpPaths: [] },
       { host: '*.mcp.example', body: false, mcpPaths: ['/mcp'] },
       { host: 'a.mcp.example', body: false, mcpPaths: ['/**'] },
     ]);
   });
   test('is asked by host and path', () => {
-    expect(policy.needsOf('api.github.com', '/v1/x')).toEqual({ body: true, mcp: false });
-    expect(policy.needsOf('api.github.com', '/v2')).toEqual({ body: false, mcp: false });
-    expect(policy.needsOf('x.githubusercontent.com', '/v1')).toEqual({ body: true, mcp: false });
-    expect(policy.needsOf('hold.example', '/')).toEqual({ body: true, mcp: false });
-    expect(policy.needsOf('b.mcp.example', '/mcp')).toEqual({ body: false, mcp: true });
-    expect(policy.needsOf('b.mcp.example', '/')).toEqual({ body: false, mcp: false });
-    expect(policy.needsOf('a.mcp.example', '/')).toEqual({ body: false, mcp: true });
-    expect(policy.needsOf('shadow.example', '/')).toEqual({ body: false, mcp: false });
-    expect(policy.needsOf('192.0.2.1', '/')).toEqual({ body: false, mcp: false });
+    expect(policy.needsOf('api.github.com', '/v1/x', 'POST')).toEqual({ body: true, mcp: false });
+    expect(policy.needsOf('api.github.com', '/v2', 'POST')).toEqual({ body: false, mcp: false });
+    expect(policy.needsOf('x.githubusercontent.com', '/v1', 'POST')).toEqual({ body: true, mcp: false });
+    expect(policy.needsOf('hold.example', '/', 'POST')).toEqual({ body: true, mcp: false });
+    expect(policy.needsOf('b.mcp.example', '/mcp', 'POST')).toEqual({ body: false, mcp: true });
+    expect(policy.needsOf('b.mcp.example', '/', 'POST')).toEqual({ body: false, mcp: false });
+    expect(policy.needsOf('a.mcp.example', '/', 'POST')).toEqual({ body: false, mcp: true });
+    expect(policy.needsOf('shadow.example', '/', 'POST')).toEqual({ body: false, mcp: false });
+    expect(policy.needsOf('192.0.2.1', '/', 'POST')).toEqual({ body: false, mcp: false });
   });
 });
 

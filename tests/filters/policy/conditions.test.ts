@@ -138,7 +138,7 @@ describe('what is refused at load', () => {
   test.each([
     ['request.methodd == "x"', 'No such key: methodd at character 9, "methodd"'],
     ['request.method ==', 'expected a valid CEL condition'],
-    ['request.method', 'true or false, found one of type string'],
+    ['request.method', 'true or false, not one of type string'],
     ['usage.calls > 1', 'Unknown variable: usage'],
     ['request.method == 5', 'no such overload'],
     ['request.path.matches(request.query)', 'matches() of a literal'],

@@ -25,7 +25,7 @@ it('counts every call of a changed window at least as long as the new length say
         for (const pause of pauses) {
           now += pause;
           advance(kept, now);
-          take(kept);
+          take(kept, 1);
           times.push(now);
         }
         const changed = windowFrom(slotCounts(kept, newestCount(kept)), after, now);

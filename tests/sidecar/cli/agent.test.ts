@@ -54,6 +54,20 @@ describe('the environment of an agent', () => {
     expect(Object.keys(env).filter((name) => name.startsWith('SALLYPORT_'))).toEqual([]);
     expect(env['OPENAI_API_KEY']).toBe('k');
   });
+
+  test('holds nothing of the npm that started the sidecar: its configuration has registry tokens and proxies', () => {
+    const env = agentEnvironment(status, {
+      npm_config_registry: 'https://user:token@registry.test/',
+      'npm_config_//registry.test/:_authToken': 't',
+      NPM_CONFIG_HTTPS_PROXY: 'http://other:1',
+      npm_lifecycle_event: 'start',
+      npm_package_name: 'sallyport',
+      INIT_CWD: '/root',
+      PATH: '/usr/bin',
+    });
+    expect(Object.keys(env).filter((name) => /npm|INIT_CWD/i.test(name))).toEqual([]);
+    expect(env['PATH']).toBe('/usr/bin');
+  });
 });
 
 describe('the agent’s user', () => {

@@ -59,6 +59,21 @@ describe('check', () => {
     expect(json.issues.map(({ line }) => line)).toEqual([1, 6]);
   });
 
+  test('a condition that does not compile, a repeated key and a wrong shape are told together', async () => {
+    const bad = file(
+      'together.yaml',
+      policy
+        .replace('version: 1', 'version: 2\nversion: 3')
+        .replace('    allow: {}', '    when: request.method ==\n    allow: {}'),
+    );
+    const { code, out } = await cli(['check', bad]);
+    expect(code).toBe(1);
+    expect(out).toContain(`${bad}:2:1: version: expected each key once`);
+    expect(out).toContain(`${bad}:2:10: version: expected 1, found 3`);
+    expect(out).toContain(`${bad}:8:11: rules[0].when: expected a valid CEL condition`);
+    expect(out).toContain('3 errors');
+  });
+
   test('a file that is not there is wrong usage', async () => {
     expect(await cli(['check', join(dir, 'none.yaml')])).toMatchObject({
       code: 2,
@@ -92,6 +107,36 @@ describe('explain', () => {
     const { out } = await cli(['explain', good, method, url, '--json']);
     const report = JSON.parse(out) as { decision: string; code?: string; rule?: string };
     expect([report.decision, report.code, report.rule]).toEqual([decision, code, rule]);
+  });
+
+  test('tells for which requests one decision may stand, or why for this one alone', async () => {
+    const open = file(
+      'lease.yaml',
+      policy.replace('methods: [POST]', 'methods: [POST, PUT]').concat(`quotas:
+  - { name: some, to: { paths: ["/users/**"] }, limit: 5, window: 1h }
+`),
+    );
+    const line = async (path: string): Promise<string | undefined> =>
+      /^leasable: .*$/m.exec(
+        (await cli(['explain', open, 'GET', `https://api.example.org${path}`])).out,
+      )?.[0];
+    expect(await line('/users/1')).toBe('leasable: yes, GET api.example.org:443 under /users/');
+    expect(await line('/users')).toBe('leasable: yes, GET api.example.org:443 only /users');
+    expect(await line('/a%2Cb')).toMatch(/^leasable: no: the path has a character /);
+    expect(await line('/gists/1')).toBeUndefined();
+    const json = JSON.parse(
+      (await cli(['explain', open, 'GET', 'https://api.example.org/users/1', '--json'])).out,
+    );
+    expect(json).toMatchObject({ lease: { methods: 'this', prefix: '/users/', exact: false } });
+  });
+
+  test.each([
+    [['GET', 'notaurl'], '"notaurl" is not a URL such as https://api.example.org/v1'],
+    [['https://api.example.org/', 'GET'], '"HTTPS://API.EXAMPLE.ORG/" is not an HTTP method'],
+    [['CONNECT', 'api.example.org'], '"api.example.org" is not host:port, which a CONNECT names'],
+  ])('%j is no request, and so wrong usage', async (words, told) => {
+    const { code, out, err } = await cli(['explain', good, ...words]);
+    expect([code, out, err.split('\n')[0]]).toEqual([2, '', `sallyport: ${told}`]);
   });
 
   test('an agent that the policy does not know is an error', async () => {

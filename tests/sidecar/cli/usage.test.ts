@@ -41,6 +41,41 @@ test.each([
   expect(JSON.parse(json.out)).toMatchObject({ error: { code: 'Usage' } });
 });
 
+test.each([
+  ['--port', 'abc', '--port: expected a whole number, found "abc"'],
+  ['--port', '99999', '--port: expected a number of at most 65535, found 99999'],
+  ['--state-dir', '', '--state-dir is empty'],
+])('%s %j is told as it was typed, and with what may stand there', async (flag, value, told) => {
+  const { code, err } = await cli(['start', flag, value]);
+  expect([code, err.split('\n')[0]]).toEqual([2, `sallyport: ${told}`]);
+});
+
+test('a fault of the environment names its variable and keeps its value, which may be secret, to itself', async () => {
+  const { code, err } = await cli(['start'], { env: { SALLYPORT_PROXY_PORT: 's3cr3t' } });
+  expect(code).toBe(2);
+  expect(err).toContain('environment: SALLYPORT_PROXY_PORT: expected a whole number, found other text');
+});
+
+test.each(['start', 'run', 'explain', 'holds list', 'restore'])(
+  'under npm the help of %s shows what npm takes, and elsewhere what a shell takes',
+  async (command) => {
+    const env = { npm_package_name: 'sallyport', npm_lifecycle_event: 'start' };
+    const typed = await cli([...command.split(' '), '--help'], { env });
+    expect([typed.code, typed.out.split('\n')[0]]).toEqual([
+      0,
+      expect.stringContaining(`Usage: npm start -- ${command} [options]`),
+    ]);
+    expect((await cli([...command.split(' '), '--help'])).out).toContain(`Usage: sallyport ${command}`);
+  },
+);
+
+test('a command that needs a sidecar says what to type where none runs', async () => {
+  const env = { SALLYPORT_STATE_DIR: '/nonexistent-state', SALLYPORT_RUN_DIR: '/nonexistent-run' };
+  expect((await cli(['status'], { env })).err).toContain('`sallyport start`');
+  const npm = { ...env, npm_package_name: 'sallyport', npm_lifecycle_event: 'start' };
+  expect((await cli(['status'], { env: npm })).err).toContain('`npm start -- start`');
+});
+
 test('the schema is JSON Schema that names the fields', async () => {
   const { code, out } = await cli(['schema']);
   expect(code).toBe(0);

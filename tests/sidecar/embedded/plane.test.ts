@@ -1,7 +1,6 @@
 /** What only the embedded plane promises, or what only it can be asked to show. */
 
 import { writeFileSync } from 'node:fs';
-import { request as httpRequest } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2, type ServerHttp2Stream } from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -26,24 +25,6 @@ async function own(options: Partial<HarnessOptions>): Promise<Harness> {
   return h;
 }
 
-test('trailers of HTTP/1.1 pass', async () => {
-  const trailers = await within(
-    new Promise<NodeJS.Dict<string>>((resolve, reject) => {
-      const asked = httpRequest(
-        { host: '127.0.0.1', port: shared.port, path: `http://api.test:${shared.ports.http}/trailers` },
-        (response) => {
-          response.resume();
-          response.once('end', () => resolve(response.trailers));
-        },
-      );
-      asked.once('error', reject);
-      asked.end();
-    }),
-    'the trailers',
-  );
-  expect(trailers['x-checksum']).toBe('abc');
-});
-
 test('early hints pass before the answer', async () => {
   const socket = await open(shared.port);
   const read = readAll(socket);
@@ -53,36 +34,6 @@ test('early hints pass before the answer', async () => {
   const got = (await read).toString();
   expect(got).toMatch(/^HTTP\/1\.1 103 Early Hints\r\nLink: <\/style\.css>; rel=preload\r\n/i);
   expect(got).toContain('HTTP/1.1 200 OK');
-});
-
-test('a raw tunnel passes both halves to their ends', async () => {
-  const { socket } = await tunnel(shared.port, `tunnel.test:${shared.ports.raw}`);
-  const rest = readAll(socket);
-  socket.end('hello\r\n');
-  expect((await rest).toString()).toBe('220 ready\r\necho hello\r\nbye\r\n');
-});
-
-test('a tunnel ends after its time, however busy', async () => {
-  const h = await own({ proxy: { tunnel_duration_ms_max: 1_000 } });
-  const { socket } = await tunnel(h.port, `tunnel.test:${h.ports.raw}`);
-  const busy = setInterval(() => socket.write('x'), 50);
-  socket.on('error', () => undefined);
-  await within(closed(socket), 'the end of the tunnel').finally(() => clearInterval(busy));
-});
-
-test('a WebSocket ends after the time of a tunnel, however busy', async () => {
-  const h = await own({ proxy: { tunnel_duration_ms_max: 1_000 } });
-  const socket = await open(h.port);
-  socket.on('error', () => undefined);
-  const base = `api.test:${h.ports.http}`;
-  socket.write(
-    `GET http://${base}/ws HTTP/1.1\r\nHost: ${base}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`,
-  );
-  const head = await within(new Promise((resolve) => socket.once('data', resolve)), 'the handshake');
-  expect(String(head)).toMatch(/^HTTP\/1\.1 101 /);
-  // Masked, empty pings (RFC 6455, section 5.5.2).
-  const busy = setInterval(() => socket.write(Buffer.from([0x89, 0x80, 0, 0, 0, 0])), 50);
-  await within(closed(socket), 'the end of the WebSocket').finally(() => clearInterval(busy));
 });
 
 test('a header that Connection names is neither checked nor sent', async () => {
@@ -216,18 +167,6 @@ test('a port in use is passed over for the next free one', async () => {
   const h = await own({ proxy: { port } });
   expect(h.port).toBeGreaterThan(port);
   expect((await askPlain(h, 'api.test', '/hello')).status).toBe(200);
-});
-
-test('connections past the limit are closed', async () => {
-  const h = await own({ proxy: { connections_max: 2 } });
-  const kept = [await open(h.port), await open(h.port)];
-  const third = await open(h.port);
-  await within(closed(third), 'the end of the third connection');
-  for (const socket of kept) socket.destroy();
-  await until(
-    async () => (await askPlain(h, 'api.test', '/hello').catch(() => undefined))?.status === 200,
-    'room',
-  );
 });
 
 test('stopping ends every connection: tunnels, intercepted TLS, streams and idle ones', async () => {

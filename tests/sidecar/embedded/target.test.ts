@@ -3,8 +3,9 @@ import { Socket } from 'node:net';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { toSallyportError } from '../../../config/errors.ts';
+import { limits } from '../../../config/limits.ts';
 import type { Peer } from '../../../sidecar/embedded/peer.ts';
-import { targetOf } from '../../../sidecar/embedded/target.ts';
+import { targetOf, toldOf } from '../../../sidecar/embedded/target.ts';
 import { fuzzRuns } from '../../support/fuzz.ts';
 
 const outside: Peer = { id: 'e1', address: '127.0.0.1', port: 1, spiffeId: '', tunnel: undefined };
@@ -42,11 +43,10 @@ test('origin form is a route outside a tunnel, and names its host by Host inside
 
 test('an absolute URL inside a tunnel, another scheme and no URL at all are refused', () => {
   expect(() => targetOf(asked('http://api.test/', 'api.test'), inside)).toThrow();
-  for (const url of ['https://api.test/', 'ftp://api.test/'])
-    expect(() => targetOf(asked(url), outside)).toThrow(
-      expect.objectContaining({ code: 'ProtocolNotAllowed' }),
-    );
-  for (const url of ['', '*', 'api.test:80', 'http:/api.test'])
+  expect(() => targetOf(asked('https://api.test/'), outside)).toThrow(
+    expect.objectContaining({ code: 'ProtocolNotAllowed' }),
+  );
+  for (const url of ['', '*', 'api.test:80', 'http:/api.test', 'ftp://api.test/'])
     expect(() => targetOf(asked(url), outside)).toThrow(
       expect.objectContaining({ code: 'RequestMalformed' }),
     );
@@ -73,6 +73,7 @@ test('any request line is a target, a route or a refusal of the catalogue', () =
   );
   fc.assert(
     fc.property(line, fc.boolean(), (url, tunnelled) => {
+      toldOf(asked(url, 'a.test'));
       try {
         const target = targetOf(asked(url, 'a.test'), tunnelled ? inside : outside);
         if (target !== undefined) expect(target.path).toMatch(/^\//);
@@ -82,4 +83,19 @@ test('any request line is a target, a route or a refusal of the catalogue', () =
     }),
     fuzzRuns,
   );
+});
+
+test.each([
+  ['GET', 'http://api.test:80/a?b', 'else.test', 'api.test:80', '/a?b'],
+  ['GET', '/v1', 'api.test', 'api.test', '/v1'],
+  ['CONNECT', 'api.test:443', 'else.test', 'api.test:443', ''],
+  ['GET', '', undefined, '', ''],
+])('what is told of a refused %s %s is where it was for', (method, url, host, authority, path) => {
+  const request = Object.assign(asked(url, host), { method });
+  expect(toldOf(request)).toEqual({ method, authority, path, requestId: '', via: 'embedded' });
+});
+
+test('what is told of a refused request is cut', () => {
+  const { path } = toldOf(asked(`/${'a'.repeat(limits.pathBytesMax)}`));
+  expect(path).toHaveLength(limits.journalLongFieldCharsMax);
 });

@@ -1,0 +1,130 @@
+/** What a server writes to an HTTP/2 connection: within the peer's windows, and in one write a turn. */
+import type { Socket } from 'node:net';
+import {
+  connectionError,
+  flag,
+  frame,
+  frameBytesDefault,
+  frameType,
+  windowDefault,
+  windowMax,
+} from './h2-frames.ts';
+import type { Part, Stream } from './h2-stream.ts';
+
+export class Sender {
+  private readonly socket: Socket;
+  /** Told when the last of a stream's answer was put. */
+  private readonly answered: (stream: Stream) => void;
+  private window = windowDefault;
+  /** What the peer takes on each new stream. */
+  streamWindow = windowDefault;
+  private frameBytesMax = frameBytesDefault;
+  /** Streams whose answers wait for a window. */
+  private readonly blocked = new Set<Stream>();
+  private out = '';
+  private flushing = false;
+
+  constructor(socket: Socket, answered: (stream: Stream) => void) {
+    this.socket = socket;
+    this.answered = answered;
+    socket.on('drain', () => socket.resume());
+  }
+
+  put(text: string): void {
+    this.out += text;
+    if (this.flushing) return;
+    this.flushing = true;
+    // After the microtasks: every check that this turn decides leaves in the same write.
+    process.nextTick(this.flush);
+  }
+
+  readonly flush = (): void => {
+    this.flushing = false;
+    if (this.out === '' || !this.socket.writable) return;
+    const text = this.out;
+    this.out = '';
+    // Who does not read is not read either.
+    if (!this.socket.write(text, 'latin1')) this.socket.pause();
+  };
+
+  send(stream: Stream, part: Part): void {
+    if (stream.waiting !== undefined) stream.waiting.push(part);
+    else if (!this.isSent(stream, part)) {
+      stream.waiting = [part];
+      this.blocked.add(stream);
+    }
+  }
+
+  forget(stream: Stream): void {
+    stream.waiting = undefined;
+    this.blocked.delete(stream);
+  }
+
+  /** Section 6.9.1. */
+  widen(by: number): void {
+    if (by === 0) throw connectionError('PROTOCOL_ERROR', 'a window is widened by nothing');
+    this.window += by;
+    if (this.window > windowMax) throw tooWide();
+    this.pump();
+  }
+
+  /** False where that is more than a window can be. */
+  widenStream(stream: Stream, by: number): boolean {
+    if (by === 0 || stream.window + by > windowMax) return false;
+    stream.window += by;
+    this.pump();
+    return true;
+  }
+
+  /** Section 6.9.2: streams that are open follow, by the difference, maybe below zero. */
+  setStreamWindow(window: number, open: Iterable<Stream>): void {
+    if (window > windowMax) throw tooWide();
+    const by = window - this.streamWindow;
+    this.streamWindow = window;
+    for (const stream of open) {
+      stream.window += by;
+      if (stream.window > windowMax) throw tooWide();
+    }
+    this.pump();
+  }
+
+  setFrameBytesMax(bytes: number): void {
+    if (bytes < frameBytesDefault || bytes > 2 ** 24 - 1)
+      throw connectionError('PROTOCOL_ERROR', 'a frame size out of its bounds');
+    this.frameBytesMax = bytes;
+  }
+
+  /** False where a window was too small for all of it. */
+  private isSent(stream: Stream, part: Part): boolean {
+    if ('block' in part) {
+      const flags = flag.endHeaders | (part.last ? flag.endStream : 0);
+      this.put(frame(frameType.headers, flags, stream.id, part.block));
+      if (part.last) this.answered(stream);
+      return true;
+    }
+    const { data } = part;
+    while (part.at < data.length) {
+      const bytes = Math.min(data.length - part.at, this.frameBytesMax, stream.window, this.window);
+      if (bytes <= 0) return false;
+      this.put(frame(frameType.data, 0, stream.id, data.slice(part.at, part.at + bytes)));
+      part.at += bytes;
+      stream.window -= bytes;
+      this.window -= bytes;
+    }
+    return true;
+  }
+
+  private pump(): void {
+    for (const stream of this.blocked) {
+      const parts = stream.waiting ?? [];
+      let next = parts[0];
+      while (next !== undefined && this.isSent(stream, next)) {
+        parts.shift();
+        next = parts[0];
+      }
+      if (next === undefined) this.forget(stream);
+    }
+  }
+}
+
+const tooWide = () => connectionError('FLOW_CONTROL_ERROR', 'a window is too large');

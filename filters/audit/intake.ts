@@ -1,0 +1,117 @@
+/** From the journal into the tree: each line becomes the next leaf, exactly once, in the journal's order. */
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { SallyportError } from '../../config/errors.ts';
+import { isSequenced, type JournalPlace, linesFrom, type PlacedLine } from '../common/journal-lines.ts';
+import { decodeLine } from '../common/journal-record.ts';
+import { journalFiles } from '../common/journal-segments.ts';
+import { encodeLeaf, leafOf, type Pseudonyms } from './leaf.ts';
+import type { FirstLeaf } from './state.ts';
+import type { Tree } from './tree.ts';
+
+export type Intake = Readonly<{
+  /** The end of what is in the tree. */
+  place(): JournalPlace;
+  /** Where the tree's newest full tile ends in the journal. */
+  alignedPlace(): JournalPlace;
+  files(): readonly FirstLeaf[];
+  /** Takes lines until the tree has `size` leaves. False where the journal has not so many. */
+  replay(size: number): boolean;
+  /** Takes every line before `end`, which is synced first. Returns how many became leaves. */
+  takeTo(end: JournalPlace): Promise<number>;
+  /** Forgets files that are gone. */
+  forget(gone: ReadonlySet<string>): void;
+}>;
+
+/** Lines between two pauses in which requests are answered: about a millisecond. */
+const linesPerTurn = 128;
+
+export const isBefore = (one: JournalPlace, other: JournalPlace): boolean =>
+  one.file < other.file || (one.file === other.file && one.offset < other.offset);
+
+/** The first file whose records have numbers; older ones are of a release that kept no log. */
+function firstPlace(directory: string): JournalPlace {
+  const files = journalFiles(directory);
+  const since = files.findLastIndex((file) => !isSequenced(directory, file)) + 1;
+  return { file: files[since] ?? 'decisions-0000000001.jsonl', offset: 0 };
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
+}
+
+export function createIntake(
+  deps: Readonly<{
+    /** Of the journal. */
+    directory: string;
+    tree: Tree;
+    pseudonym: Pseudonyms;
+    start: Readonly<{ place: JournalPlace; files: readonly FirstLeaf[] }> | undefined;
+    onError: (error: SallyportError) => void;
+  }>,
+): Intake {
+  const { directory, tree, pseudonym, onError } = deps;
+  let place = deps.start?.place ?? firstPlace(directory);
+  let alignedPlace = place;
+  let files = [...(deps.start?.files ?? [])];
+
+  /** Returns whether the line is a leaf now. */
+  const take = ({ bytes, file, offset, end }: PlacedLine): boolean => {
+    const newest = files.at(-1);
+    if (newest === undefined || newest.file < file) files.push({ file, index: tree.size() });
+    const line = bytes === undefined ? undefined : decodeLine(bytes);
+    const leaf =
+      bytes === undefined || line === undefined
+        ? undefined
+        : line.kind === 'erased'
+          ? line.leaf
+          : line.sequenced === undefined
+            ? undefined
+            : encodeLeaf(leafOf(line.record, line.sequenced, bytes, pseudonym));
+    const isAligned = leaf !== undefined && tree.append(Buffer.from(leaf, 'utf8'));
+    place = { file, offset: end };
+    if (isAligned) alignedPlace = place;
+    if (leaf === undefined)
+      onError(
+        new SallyportError(
+          'StateUnavailable',
+          `the line of ${file} at byte ${offset} is no record: it is in no log, and its agent's numbers have a gap`,
+        ),
+      );
+    return leaf !== undefined;
+  };
+
+  return {
+    place: () => place,
+    alignedPlace: () => alignedPlace,
+    files: () => files,
+    replay: (size) => {
+      if (tree.size() >= size) return true;
+      for (const line of linesFrom(directory, place)) if (take(line) && tree.size() === size) return true;
+      return false;
+    },
+    takeTo: async (end) => {
+      // A power cut may take what was not synced; a leaf whose line is lost could never be shown.
+      for (const file of journalFiles(directory))
+        if (file >= place.file && file <= end.file) await syncFile(join(directory, file));
+      let leaves = 0;
+      let lines = 0;
+      for (const line of linesFrom(directory, place)) {
+        if (!isBefore(line, end)) break;
+        if (take(line)) leaves += 1;
+        lines += 1;
+        if (lines % linesPerTurn === 0) await turn();
+      }
+      return leaves;
+    },
+    forget: (gone) => {
+      files = files.filter(({ file }) => !gone.has(file));
+    },
+  };
+}

@@ -1,0 +1,146 @@
+/**
+ * What must not happen, told wherever somebody may look: journal, log and metrics, and lockdown where the
+ * settings say so. Beside it what Envoy refused by itself, which no check saw. Both are bounded: past so many in a
+ * second they are counted, and the count is told.
+ */
+import type { Logger } from 'pino';
+import { type ErrorCode, errors, SallyportError } from '../config/errors.ts';
+import { limits } from '../config/limits.ts';
+import { type OnRefusal, refusal } from '../ext-authz/refusal.ts';
+import type { Ids } from '../filters/common/ids.ts';
+import type { Journal } from '../filters/common/journal.ts';
+import { printable } from '../filters/common/printable.ts';
+import type { IncidentRecord } from '../filters/common/record.ts';
+import { type Clock, toWireTimestamp } from '../filters/common/time.ts';
+import type { IncidentKind, LedgerUse } from '../filters/metering/use.ts';
+import { countDecision, type Metrics } from './metrics.ts';
+
+/** All but a `Gap` say that something passed which nothing had let pass. */
+export type Bypass = Exclude<IncidentKind, 'Gap'>;
+
+const reasons: Readonly<Record<Bypass, string>> = {
+  NoDecision: 'was forwarded without a decision',
+  UnknownDecision: 'was forwarded under a decision that lets nothing pass',
+  Replayed: 'was forwarded under a decision that another request has used',
+  BeyondLease: 'was forwarded under a lease that has no such call',
+};
+
+export type Incidents = Readonly<{
+  /** @param line where the log tells of it. Throws where it cannot be written down. */
+  bypass(kind: Bypass, use: LedgerUse, line: string): void;
+  /** Lines were lost: so many calls have an outcome that nobody knows. */
+  gap(calls: number, why: string): void;
+  /** Envoy refused by itself. */
+  refused(use: LedgerUse, line: string): void;
+  /** Tells what was only counted in the second before. */
+  flush(): void;
+}>;
+
+export type IncidentDeps = Readonly<{
+  journal: Journal;
+  ids: Ids;
+  clock: Clock;
+  log: Logger;
+  metrics: Metrics;
+  onRefusal: OnRefusal;
+  /** Called after a bypass is written down. */
+  onBypass: (record: IncidentRecord) => void;
+}>;
+
+/** Leads the place in the log that a refusal's record names as its request. */
+export const lineMark = 'log:';
+
+/** `https://host/path`, as the client wrote it: not canonical, and without a query. */
+export const resourceOfUse = ({ scheme, authority, path }: LedgerUse): string =>
+  authority === '' ? '' : printable(`${scheme}://${authority}${path}`, limits.journalLongFieldCharsMax);
+
+/** At most so many in a second; the rest is counted. */
+function perSecond(clock: Clock, most: number) {
+  let beganMs = Number.NEGATIVE_INFINITY;
+  let taken = 0;
+  return (): boolean => {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - beganMs >= 1_000) {
+      beganMs = nowMs;
+      taken = 0;
+    }
+    if (taken >= most) return false;
+    taken += 1;
+    return true;
+  };
+}
+
+const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(errors, code);
+
+/** What the caller was told; where Envoy has no words of ours for it, what its status says. */
+function codeOf({ error, status }: LedgerUse): ErrorCode {
+  if (isErrorCode(error)) return error;
+  return status >= 500 ? 'ServiceUnavailable' : 'RequestMalformed';
+}
+
+export function createIncidents(deps: IncidentDeps): Incidents {
+  const { journal, ids, clock, log, metrics } = deps;
+  const mayTellBypass = perSecond(clock, limits.incidentsPerSecondMax);
+  const mayTellRefusal = perSecond(clock, limits.refusalsPerSecondMax);
+  const untold = new Map<Bypass, number>();
+  let untoldRefusals = 0;
+
+  const write = (fields: Pick<IncidentRecord, 'kind' | 'count' | 'why'> & Partial<IncidentRecord>) => {
+    const record: IncidentRecord = {
+      type: 'incident',
+      id: ids.of('inc'),
+      at: toWireTimestamp(clock.now()),
+      ...{ agent: '', delegation_chain: [], policy_version: '' },
+      ...{ decision: '', upstream: '', what: '', resource: '', outcome: 'Failure', line: '' },
+      ...fields,
+    };
+    journal.append(record);
+    metrics.add('incidents', { kind: record.kind }, record.count);
+    const { id, kind, decision, count, upstream, what, resource, why } = record;
+    log.error(
+      { incident: id, kind, decision, count, upstream },
+      `incident: ${what} ${resource} ${why}`.trim(),
+    );
+    return record;
+  };
+
+  return {
+    bypass: (kind, use, line) => {
+      if (!mayTellBypass()) {
+        untold.set(kind, (untold.get(kind) ?? 0) + 1);
+        return;
+      }
+      const { decision, upstream, method } = use;
+      const what = printable(method || (use.kind === 'tunnel' ? 'CONNECT' : ''), 64);
+      const why = reasons[kind];
+      const resource = resourceOfUse(use);
+      deps.onBypass(write({ kind, decision, upstream, what, resource, why, line, count: 1 }));
+    },
+    gap: (count, why) => void write({ kind: 'Gap', count, why }),
+    refused: (use, line) => {
+      const code = codeOf(use);
+      const why = use.details === '' ? errors[code].title : `${errors[code].title} (${use.details})`;
+      const deny = refusal(new SallyportError(code, why), clock, ids.decision());
+      if (!mayTellRefusal()) {
+        untoldRefusals += 1;
+        countDecision(metrics, deny, 0);
+        return;
+      }
+      const { method, authority, path } = use;
+      deps.onRefusal(deny, { method, authority, path, requestId: `${lineMark}${line}`, via: 'envoy' });
+    },
+    flush: () => {
+      for (const [kind, count] of untold) {
+        const why = `${count} more requests, of which each ${reasons[kind]}`;
+        deps.onBypass(write({ kind, count, why }));
+        untold.delete(kind);
+      }
+      if (untoldRefusals === 0) return;
+      log.warn(
+        { refusals: untoldRefusals },
+        `Envoy refused ${untoldRefusals} more requests, which are counted and not written down one by one`,
+      );
+      untoldRefusals = 0;
+    },
+  };
+}

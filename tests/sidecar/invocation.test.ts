@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { invocationOf } from '../../sidecar/invocation.ts';
+
+test.each([
+  [
+    'the checkout’s own script',
+    { npm_package_name: 'sallyport', npm_lifecycle_event: 'start' },
+    'npm start --',
+  ],
+  ['another package’s script', { npm_package_name: 'mine', npm_lifecycle_event: 'start' }, 'sallyport'],
+  ['another script of ours', { npm_package_name: 'sallyport', npm_lifecycle_event: 'test' }, 'sallyport'],
+  ['npx', { npm_package_name: 'mine', npm_lifecycle_event: 'npx' }, 'npx sallyport'],
+  ['a shell', {}, 'sallyport'],
+])('hints are typed as the command line was started: %s', (_name, env, words) => {
+  expect(invocationOf(env)).toBe(words);
+});

@@ -111,7 +111,7 @@ const hasValue = (entry: readonly [string, number | undefined]): entry is readon
   entry[1] !== undefined;
 
 export const bench: Bench = {
-  about: `${rounds} rounds of ${kinds.join(', ')}: ${connections} connections for ${seconds} s, and one connection`,
+  about: `${rounds} rounds of ${kinds.join(', ')}: ${connections} connections for ${seconds} s, and one connection; or --knee`,
   bars: [
     { figure: 'leased_ratio', at: 'least', value: 0.7 },
     { figure: 'unleased_ratio', at: 'least', value: 0.17 },

@@ -72,9 +72,9 @@ export const requestsLimits = {
   /** A smaller lease is not worth the asking: such requests are checked one by one. */
   leaseCallsMin: 4,
   /** Of a class that was not leased lately. */
-  leaseFirstCallsMax: 32,
+  leaseFirstCallsMax: 512,
   /** The rate of a class is remembered so long after its last lease. */
-  leaseRateKeptMs: 10_000,
+  leaseRateKeptMs: 60_000,
   /** The room that a quota has is taken for this many parts, and a lease takes one at most: no agent starves another. */
   leaseRoomPartsMin: 8,
   /** A lease lives so long at most: a change of the policy bites within it. */
@@ -87,7 +87,7 @@ export const requestsLimits = {
   leaseHeatMs: 1_000,
   /** After a refusal the data plane asks for no lease of the class for this long. */
   leaseQuietMs: 500,
-  /** A lease in use is followed by the next one when it has no longer to live than this, or a quarter of its calls. */
+  /** A lease in use is followed by the next one when it has no longer to live than this, or half of its calls. */
   leaseRenewMs: 100,
   /** A question for a lease is given up after this; the request is then checked. */
   leaseAskTimeoutMs: 1_000,
@@ -115,7 +115,7 @@ export const requestsLimits = {
   leasesOpenMax: 10_000,
   /** How often ended leases are looked for. */
   leaseSweepEveryMs: 100,
-  /** Beyond interval and flush of the access log, until its silence about a lease is believed. */
+  /** Beyond interval and flush of the access log, until its silence about a decision is believed. */
   leaseSettleSlackMs: 300,
   /** What is not known of an ended lease by then is forfeited. */
   leaseSettleMsMax: 10_000,

@@ -142,6 +142,21 @@ local function takeEnded(now)
   return ended, texts
 end
 
+-- What ended leases left is told without waiting, by whatever request finds no lease: who waits for it waits less.
+local function tellEnded(h, now)
+  local lease = granted[oldest]
+  if not lease or not lease.over and now < lease.till then return end
+  local _, texts = takeEnded(now)
+  local report = {
+    [":method"] = "POST",
+    [":path"] = "/ended",
+    [":authority"] = "sidecar",
+    ["x-lease-vm"] = vm,
+    ["x-lease-ended"] = table.concat(texts, ","),
+  }
+  h:httpCall(config.cluster, report, "", config.timeoutMs, true)
+end
+
 -- Asks the sidecar for a lease. Yields: every object taken of the handle before is dead after it.
 local function ask(h, heat, now, old)
   local hd = h:headers()
@@ -197,15 +212,15 @@ local function keep(answer, asked, who, key, heat, now)
       calls = calls,
       left = calls,
       -- The next one is asked for from here on, so that no burst finds nothing.
-      few = calls / 4,
+      few = calls / 2,
       soon = asked + ms - math.min(config.renewMs, ms / 4),
       till = asked + ms,
       dst = answer["x-lease-dst"],
       over = false,
     }
   end
-  if answered == epoch and number < sequence then
-    -- Overtaken by a newer policy: nothing of it is used.
+  if answered == epoch and number < sequence or now < asked then
+    -- Overtaken by a newer policy, or by a clock that was set back: nothing of it is used.
     if lease then
       lease.over = true
       remember(lease)
@@ -277,6 +292,8 @@ local function within(h, region, who, key, now)
     local after = timeOf(h)
     lease = (keep(answer, now, who, key, heat, after) or region).lease
     good = isGood(lease, after)
+  elseif not good then
+    tellEnded(h, now)
   end
   -- Taken only now: what waits for an answer must not leave by a lease that has ended meanwhile.
   if good then use(h, lease) end
@@ -312,7 +329,7 @@ function envoy_on_request(h)
     return within(h, region, who, key, now)
   end
   local heat = class and class.heat or heatOf(who, key)
-  if not isBusy(heat, now) or not mayAsk(heat, now) or not isPlain(target) then return end
+  if not isBusy(heat, now) or not mayAsk(heat, now) or not isPlain(target) then return tellEnded(h, now) end
   local answer = ask(h, heat, now, nil)
   local after = timeOf(h)
   local found = keep(answer, now, who, key, heat, after)

@@ -2,6 +2,7 @@
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SallyportError } from '../config/errors.ts';
+import { limits } from '../config/limits.ts';
 import type { Checker } from '../ext-authz/checker.ts';
 import { serveGrpc } from '../ext-authz/grpc-server.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
@@ -16,6 +17,7 @@ import { authorityHost } from './globs.ts';
 import { serveHealth } from './health-socket.ts';
 import { keepBounded } from './log-rotation.ts';
 import { type EnvoyPaths, envoyPaths } from './paths.ts';
+import { pause } from './pause.ts';
 import { freePort, ownAuthorities, ownHosts, reachable } from './ports.ts';
 import type { Running } from './process.ts';
 import { type SecretServer, serveSecrets } from './sds.ts';
@@ -225,7 +227,10 @@ async function run(
   let current = render(deps.policy);
   await validateConfig(binary, current, paths, user);
   if (adopted === undefined) await putFile(paths, paths.bootstrap, JSON.stringify(current.bootstrap), user);
-  await deliver(deliveries(current, paths), paths, user);
+  const first = deliveries(current, paths);
+  // What the process of an earlier sidecar still has leased was granted for other routes.
+  if (adopted !== undefined && !(await isCurrent(first))) await pause(limits.leaseLifeMsMax);
+  await deliver(first, paths, user);
   const options = {
     binary,
     paths,
@@ -253,17 +258,31 @@ async function run(
     'Envoy carries the traffic',
   );
 
+  /** A lease is found by the path that the agent says. It must not outlive where a base-URL route leads from there. */
+  const leasesEnded = async (before: CompiledPolicy, after: CompiledPolicy): Promise<() => void> => {
+    const leads = ({ routes }: CompiledPolicy): string => JSON.stringify([...routes]);
+    const { lessor } = deps.checker;
+    if (!settings.leases.enabled || lessor === undefined || leads(before) === leads(after))
+      return () => undefined;
+    const resume = lessor.pause();
+    await pause(settings.leases.life_ms);
+    return resume;
+  };
+
   const change = async (policy: CompiledPolicy): Promise<void> => {
     const next = render(policy);
     const all = deliveries(next, paths);
     if (!(await isCurrent(all))) {
       await validateConfig(binary, next, paths, user);
-      await deliver(all, paths, user);
+      const resume = await leasesEnded(served.policy(), policy);
       try {
+        await deliver(all, paths, user);
         await confirmed(all, admin, clock);
       } catch (thrown) {
         await deliver(deliveries(current, paths), paths, user);
         throw thrown;
+      } finally {
+        resume();
       }
     }
     current = next;

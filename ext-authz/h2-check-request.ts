@@ -1,144 +1,213 @@
 /**
- * envoy.service.auth.v3.CheckRequest off the wire, in the shape that `decodeCheckRequest` takes, and of it only
- * what that reads: times, sizes, the destination's side and certificates are skipped as bytes.
+ * envoy.service.auth.v3.CheckRequest off the wire, and of it only what a check reads: times, sizes, the
+ * destination's side, certificates and metadata are passed over as bytes.
  */
 import { Reader } from './h2-protobuf.ts';
+import type { HeaderEntry } from './headers.ts';
 
-type Fields = Record<string, unknown>;
-type HeaderValue = { key: string; value: string; raw_value: Uint8Array | undefined };
-
-/** @throws RequestMalformed where the bytes are no message. */
-export function readCheckRequest(bytes: Buffer): Fields {
-  const attributes: Fields = {};
-  const reader = new Reader(bytes.toString('latin1'));
-  while (reader.next()) {
-    if (reader.field === 1) reader.message((inside) => readAttributes(inside, attributes));
-    else reader.skip();
-  }
-  return { attributes };
-}
-
-/** What was there of this message already: a message that comes in two pieces is one (encoding, "Last One Wins"). */
-function fieldsAt(parent: Fields, name: string): Fields {
-  const known = parent[name];
-  if (known !== undefined) return known as Fields; // Only this function writes these names.
-  const made: Fields = {};
-  parent[name] = made;
-  return made;
-}
-
-function readAttributes(reader: Reader, attributes: Fields): void {
-  switch (reader.field) {
-    case 1: {
-      const source = fieldsAt(attributes, 'source');
-      reader.message((inside) => readPeer(inside, source));
-      break;
-    }
-    case 4: {
-      const request = fieldsAt(attributes, 'request');
-      reader.message((inside) => readRequest(inside, request));
-      break;
-    }
-    case 10: {
-      const { key, value } = readEntry(reader);
-      // Without prototype: a key is whatever the configuration says.
-      attributes['context_extensions'] ??= Object.create(null);
-      fieldsAt(attributes, 'context_extensions')[key] = value;
-      break;
-    }
-    case 12: {
-      const session = fieldsAt(attributes, 'tls_session');
-      reader.message((inside) => {
-        if (inside.field === 1) session['sni'] = inside.string();
-        else inside.skip();
-      });
-      break;
-    }
-    default:
-      reader.skip();
-  }
-}
-
-function readPeer(reader: Reader, peer: Fields): void {
-  if (reader.field === 4) peer['principal'] = reader.string();
-  else if (reader.field === 1) {
-    const address = fieldsAt(peer, 'address');
-    reader.message((inside) => {
-      if (inside.field === 1) readSocketAddress(inside, fieldsAt(address, 'socket_address'));
-      else inside.skip();
-    });
-  } else reader.skip();
-}
-
-const readSocketAddress = (reader: Reader, socket: Fields): void =>
-  reader.message((inside) => {
-    if (inside.field === 2) socket['address'] = inside.string();
-    else if (inside.field === 3) socket['port_value'] = inside.number();
-    else inside.skip();
-  });
-
-function readRequest(reader: Reader, request: Fields): void {
-  if (reader.field !== 2) {
-    reader.skip();
-    return;
-  }
-  const http = fieldsAt(request, 'http');
-  reader.message((inside) => readHttp(inside, http));
-}
-
-const httpText: Readonly<Record<number, string>> = {
-  1: 'id',
-  2: 'method',
-  4: 'path',
-  5: 'host',
-  6: 'scheme',
-  7: 'query',
-  8: 'fragment',
-  11: 'body',
+/** What is not said is empty, as proto3 has it. */
+export type CheckRequest = {
+  sourceAddress: string;
+  sourcePort: number;
+  principal: string;
+  id: string;
+  method: string;
+  scheme: string;
+  host: string;
+  path: string;
+  query: string;
+  fragment: string;
+  /** In the order of the wire. A header that stands twice is here twice, where a map would keep the last. */
+  headers: HeaderEntry[];
+  body: string;
+  rawBody: Uint8Array | undefined;
+  sni: string;
+  /** `context_extensions` that our routes set; what else stands there is nobody's. */
+  stage: string;
+  prefix: string;
+  upstream: string;
+  /** `read` where the body was. */
+  bodyRead: string;
+  mcp: string;
 };
 
-function readHttp(reader: Reader, http: Fields): void {
-  const name = httpText[reader.field];
-  if (name !== undefined) http[name] = reader.string();
-  else if (reader.field === 3) {
-    const entry = readEntry(reader);
-    // A list, and not a map: a header that stands twice is then seen twice.
-    headersOf(http).push({ key: entry.key, value: entry.value, raw_value: undefined });
-  } else if (reader.field === 12) http['raw_body'] = reader.bytes();
-  else if (reader.field === 13) reader.message((inside) => readHeaderMap(inside, http));
-  else reader.skip();
-}
+const emptyCheck = (): CheckRequest => ({
+  sourceAddress: '',
+  sourcePort: 0,
+  principal: '',
+  id: '',
+  method: '',
+  scheme: '',
+  host: '',
+  path: '',
+  query: '',
+  fragment: '',
+  headers: [],
+  body: '',
+  rawBody: undefined,
+  sni: '',
+  stage: '',
+  prefix: '',
+  upstream: '',
+  bodyRead: '',
+  mcp: '',
+});
 
-function headersOf(http: Fields): HeaderValue[] {
-  const map = fieldsAt(http, 'header_map');
-  map['headers'] ??= [];
-  return map['headers'] as HeaderValue[]; // Only this function writes the name.
-}
-
-function readHeaderMap(reader: Reader, http: Fields): void {
-  if (reader.field !== 1) {
-    reader.skip();
-    return;
+/** A message that comes in two pieces is one, and of what is said twice the last counts (encoding, "Last One Wins"). */
+export function readCheckRequest(bytes: Buffer): CheckRequest {
+  const check = emptyCheck();
+  const reader = new Reader(bytes.toString('latin1'));
+  while (reader.next()) {
+    if (reader.field === 1) readAttributes(reader, check);
+    else reader.skip();
   }
-  const header: HeaderValue = { key: '', value: '', raw_value: undefined };
-  reader.message((inside) => {
-    if (inside.field === 1) header.key = inside.string();
-    else if (inside.field === 2) header.value = inside.string();
-    else if (inside.field === 3) header.raw_value = inside.bytes();
-    else inside.skip();
-  });
-  headersOf(http).push(header);
+  return check;
 }
 
-type Entry = { key: string; value: string };
+/** AttributeContext. */
+function readAttributes(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 1) readPeer(reader, check);
+    else if (reader.field === 4) readRequest(reader, check);
+    else if (reader.field === 10) readExtension(reader, check);
+    else if (reader.field === 12) readTls(reader, check);
+    else reader.skip();
+  }
+  reader.leave(end);
+}
 
-/** A map is a list of messages of key and value. */
-function readEntry(reader: Reader): Entry {
-  const entry: Entry = { key: '', value: '' };
-  reader.message((inside) => {
-    if (inside.field === 1) entry.key = inside.string();
-    else if (inside.field === 2) entry.value = inside.string();
-    else inside.skip();
-  });
-  return entry;
+function readPeer(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 1) readAddress(reader, check);
+    else if (reader.field === 4) check.principal = reader.string();
+    else reader.skip();
+  }
+  reader.leave(end);
+}
+
+/** envoy.config.core.v3.Address, of which only a socket address is read. */
+function readAddress(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 1) readSocketAddress(reader, check);
+    else reader.skip();
+  }
+  reader.leave(end);
+}
+
+function readSocketAddress(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 2) check.sourceAddress = reader.string();
+    else if (reader.field === 3) check.sourcePort = reader.number();
+    else reader.skip();
+  }
+  reader.leave(end);
+}
+
+function readRequest(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 2) readHttp(reader, check);
+    else reader.skip();
+  }
+  reader.leave(end);
+}
+
+function readHttp(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    switch (reader.field) {
+      case 1:
+        check.id = reader.string();
+        break;
+      case 2:
+        check.method = reader.string();
+        break;
+      case 3:
+        readHeader(reader, check);
+        break;
+      case 4:
+        check.path = reader.string();
+        break;
+      case 5:
+        check.host = reader.string();
+        break;
+      case 6:
+        check.scheme = reader.string();
+        break;
+      case 7:
+        check.query = reader.string();
+        break;
+      case 8:
+        check.fragment = reader.string();
+        break;
+      case 11:
+        check.body = reader.string();
+        break;
+      case 12:
+        check.rawBody = reader.bytes();
+        break;
+      case 13:
+        readHeaderMap(reader, check);
+        break;
+      default:
+        reader.skip();
+    }
+  }
+  reader.leave(end);
+}
+
+function readHeaderMap(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 1) readHeader(reader, check);
+    else reader.skip();
+  }
+  reader.leave(end);
+}
+
+/** An entry of the map `headers`, or a HeaderValue: both have the name first and the value second. */
+function readHeader(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  let name = '';
+  let value = '';
+  let raw = '';
+  while (reader.next()) {
+    if (reader.field === 1) name = reader.string();
+    else if (reader.field === 2) value = reader.string();
+    else if (reader.field === 3) raw = reader.string();
+    else reader.skip();
+  }
+  reader.leave(end);
+  // `ext_authz.encode_raw_headers` chooses which of the two Envoy fills.
+  check.headers.push([name, raw === '' ? value : raw]);
+}
+
+function readExtension(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  let name = '';
+  let value = '';
+  while (reader.next()) {
+    if (reader.field === 1) name = reader.string();
+    else if (reader.field === 2) value = reader.string();
+    else reader.skip();
+  }
+  reader.leave(end);
+  if (name === 'stage') check.stage = value;
+  else if (name === 'prefix') check.prefix = value;
+  else if (name === 'upstream') check.upstream = value;
+  else if (name === 'body') check.bodyRead = value;
+  else if (name === 'mcp') check.mcp = value;
+}
+
+function readTls(reader: Reader, check: CheckRequest): void {
+  const end = reader.enter();
+  while (reader.next()) {
+    if (reader.field === 1) check.sni = reader.string();
+    else reader.skip();
+  }
+  reader.leave(end);
 }

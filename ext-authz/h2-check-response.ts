@@ -30,10 +30,13 @@ function headersToRemove(names: readonly string[]): string {
   return text;
 }
 
-function metadataField(metadata: NonNullable<CheckResponse['dynamic_metadata']>): string {
+function metadataField({ fields }: NonNullable<CheckResponse['dynamic_metadata']>): string {
   let text = '';
-  for (const [key, { stringValue }] of Object.entries(metadata.fields))
-    text += binaryField(1, stringField(1, key) + binaryField(2, stringField(3, stringValue)));
+  for (const key in fields)
+    text += binaryField(
+      1,
+      stringField(1, key) + binaryField(2, stringField(3, fields[key]?.stringValue ?? '')),
+    );
   return binaryField(4, text);
 }
 

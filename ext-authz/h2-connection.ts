@@ -47,6 +47,11 @@ export type ConnectionOptions = Readonly<{
 type Unfinished = { id: number; isLast: boolean; parts: Buffer[]; size: number };
 
 const nothing = Buffer.alloc(0);
+/**
+ * Requests that are begun in one turn of the event loop; the rest of what came waits for the next. So the first
+ * answers leave while the last questions are still read, and the peer does not wait for both, then this side for it.
+ */
+const requestsPerTurn = 4;
 
 export class H2Connection implements StreamOwner {
   private readonly socket: Socket;
@@ -66,13 +71,17 @@ export class H2Connection implements StreamOwner {
   private owed = 0;
   private draining = false;
   private over = false;
+  /** Requests that were begun in this turn. */
+  private begun = 0;
+  /** There are whole frames that wait for the next turn. */
+  private behind = false;
 
   constructor(socket: Socket, options: ConnectionOptions) {
     this.socket = socket;
     this.options = options;
     this.openedMs = options.nowMs();
     this.window = options.windowBytes;
-    this.sender = new Sender(socket, (stream) => this.answered(stream));
+    this.sender = new Sender(socket, (stream) => this.answered(stream), this.readOn);
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.read(chunk));
     socket.on('error', () => socket.destroy());
@@ -118,12 +127,29 @@ export class H2Connection implements StreamOwner {
 
   private read(chunk: Buffer): void {
     if (this.over) return;
+    this.rest = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
+    if (!this.behind) this.readTurn();
+  }
+
+  private readTurn(): void {
+    this.begun = 0;
     try {
-      this.readFrames(this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]));
+      this.readFrames(this.rest);
     } catch (thrown) {
       this.fail(thrown);
     }
+    this.behind = !this.over && this.begun >= requestsPerTurn && this.rest.length >= frameHeadBytes;
+    if (!this.behind) return;
+    this.socket.pause();
+    setImmediate(this.readOn);
   }
+
+  /** In the next turn, or when the peer takes answers again: who does not read is not read. */
+  private readonly readOn = (): void => {
+    if (this.over || this.sender.isFull) return;
+    if (this.behind) this.readTurn();
+    if (!this.behind) this.socket.resume();
+  };
 
   private readFrames(bytes: Buffer): void {
     let at = 0;
@@ -133,7 +159,7 @@ export class H2Connection implements StreamOwner {
       this.prefaced = came.length === preface.length;
       if (this.prefaced) at = preface.length;
     }
-    while (this.prefaced && bytes.length - at >= frameHeadBytes) {
+    while (this.prefaced && this.begun < requestsPerTurn && bytes.length - at >= frameHeadBytes) {
       const length = bytes.readUIntBE(at, 3);
       if (length > frameBytesDefault)
         throw connectionError(
@@ -259,11 +285,14 @@ export class H2Connection implements StreamOwner {
     this.streams.set(id, stream);
     stream.isWhole = isLast;
     stream.receiver = this.options.accept(stream, head);
-    if (isLast) stream.receiver.end();
+    if (!isLast) return;
+    this.begun += 1;
+    stream.receiver.end();
   }
 
   private whole(stream: Stream): void {
     stream.isWhole = true;
+    this.begun += 1;
     this.giveBack(stream.held);
     stream.held = 0;
     stream.receiver?.end();

@@ -61,17 +61,18 @@ export class Reader {
     return Buffer.from(this.binary(), 'latin1');
   }
 
-  /** Calls `read` for each field of the message that stands here. */
-  message(read: (reader: Reader) => void): void {
+  /** Into the message that stands here: `next` then finds its fields. Returns what `leave` has to be given. */
+  enter(): number {
     this.expect(wire.bytes);
     const length = this.varint();
-    const from = this.at;
-    this.jump(length);
-    const { at, end } = this;
-    this.at = from;
-    this.end = at;
-    while (this.next()) read(this);
-    this.at = at;
+    const { end } = this;
+    if (length > end - this.at) throw cut();
+    this.end = this.at + length;
+    return end;
+  }
+
+  /** Out of it, once `next` has said that nothing is left. */
+  leave(end: number): void {
     this.end = end;
   }
 

@@ -23,11 +23,16 @@ export class Sender {
   private readonly blocked = new Set<Stream>();
   private out = '';
   private flushing = false;
+  /** The peer does not take what is written, for now. */
+  isFull = false;
 
-  constructor(socket: Socket, answered: (stream: Stream) => void) {
+  constructor(socket: Socket, answered: (stream: Stream) => void, drained: () => void) {
     this.socket = socket;
     this.answered = answered;
-    socket.on('drain', () => socket.resume());
+    socket.on('drain', () => {
+      this.isFull = false;
+      drained();
+    });
   }
 
   put(text: string): void {
@@ -43,8 +48,9 @@ export class Sender {
     if (this.out === '' || !this.socket.writable) return;
     const text = this.out;
     this.out = '';
-    // Who does not read is not read either.
-    if (!this.socket.write(text, 'latin1')) this.socket.pause();
+    if (this.socket.write(text, 'latin1')) return;
+    this.isFull = true;
+    this.socket.pause();
   };
 
   send(stream: Stream, part: Part): void {

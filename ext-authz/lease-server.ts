@@ -57,16 +57,6 @@ export function decodeLeaseQuestion(headers: IncomingMessage['headers']): LeaseQ
   const entries: HeaderEntry[] = [];
   for (const name of [...ours, 'proxy-authorization'])
     if (headers[name] !== undefined) entries.push([name, given(name)]);
-  const report = (text: string): { id: DecisionId; left: number } => {
-    const match = reportPattern.exec(text);
-    if (match?.[1] === undefined || !idPattern.test(match[1]))
-      throw malformed('a report of a lease is not ID=LEFT');
-    return { id: match[1] as DecisionId, left: Number(match[2]) };
-  };
-  const ended = given('x-lease-ended');
-  const reports = ended === '' ? [] : ended.split(',');
-  if (reports.length > limits.leaseReportsMax)
-    throw malformed(`${reports.length} leases are reported; the limit is ${limits.leaseReportsMax}`);
   const renews = given('x-lease-renews');
   const wire: WireRequest = {
     stage,
@@ -92,8 +82,23 @@ export function decodeLeaseQuestion(headers: IncomingMessage['headers']): LeaseQ
       renews: renews === '' ? undefined : report(renews),
       onWire: (region, path) => regionOnWire(region, wire, path),
     },
-    ended: reports.map(report),
+    ended: decodeEnded(given('x-lease-ended')),
   };
+}
+
+/** What leases left that nothing more is taken from: `ID=LEFT,…`. */
+export function decodeEnded(text: string): LeaseQuestion['ended'] {
+  const reports = text === '' ? [] : text.split(',');
+  if (reports.length > limits.leaseReportsMax)
+    throw malformed(`${reports.length} leases are reported; the limit is ${limits.leaseReportsMax}`);
+  return reports.map(report);
+}
+
+function report(text: string): { id: DecisionId; left: number } {
+  const match = reportPattern.exec(text);
+  if (match?.[1] === undefined || !idPattern.test(match[1]))
+    throw malformed('a report of a lease is not ID=LEFT');
+  return { id: match[1] as DecisionId, left: Number(match[2]) };
 }
 
 /**
@@ -174,7 +179,15 @@ export async function serveLeases(options: LeaseServerOptions): Promise<RunningS
     line.asking += 1;
     let answeredMs = Number.NEGATIVE_INFINITY;
     try {
-      if (request.method !== 'POST' || request.url !== '/lease') throw malformed('expected POST /lease');
+      if (request.method !== 'POST') throw malformed('expected POST');
+      if (request.url === '/ended') {
+        const { 'x-lease-ended': text = '' } = request.headers;
+        for (const { id, left } of decodeEnded(String(text))) lessor.report(id, left);
+        answeredMs = clock.monotonicMs();
+        response.writeHead(200, { 'content-length': '0' }).end();
+        return;
+      }
+      if (request.url !== '/lease') throw malformed('expected /lease or /ended');
       const { wire, wish, ended } = decodeLeaseQuestion(request.headers);
       line.vms.add(wish.vm);
       for (const { id, left } of ended) lessor.report(id, left);

@@ -48,6 +48,8 @@ export type Lessor = Readonly<{
   grant(call: Call, wish: LeaseWish): Promise<LeaseGrant>;
   /** The data plane takes nothing more from this lease, and did not use so many of its calls. */
   report(id: DecisionId, left: number): void;
+  /** Grants nothing until the returned function is called: what is granted is over a lease's life later. */
+  pause(): () => void;
   /** Told what the data plane does, so that its silence can be believed. */
   readonly proof: LeaseProof;
   /** Grows with every change after which nothing that was granted before may be used: a policy, a lockdown. */
@@ -75,11 +77,13 @@ export function createLessor(
   options: LessorOptions,
 ): Lessor {
   const lines = new Map<string, Line>();
+  const pauses = new Set<symbol>();
 
   /** In the order of their grants, oldest first. */
   const forget = (nowMs: number): void => {
     for (const [key, line] of lines) {
-      if (line.grantedMs + limits.leaseLifeMsMax + limits.leaseRateKeptMs > nowMs) break;
+      const isKept = line.grantedMs + limits.leaseLifeMsMax + limits.leaseRateKeptMs > nowMs;
+      if (isKept && lines.size < limits.leasesOpenMax) break;
       lines.delete(key);
     }
   };
@@ -103,6 +107,7 @@ export function createLessor(
   const grant = async (call: Call, wish: LeaseWish): Promise<LeaseGrant> => {
     const startedMs = deps.clock.monotonicMs();
     if (deps.locked?.() !== undefined) return none('the sidecar is locked down');
+    if (pauses.size > 0) return none('routes are being changed');
     if (call.stage !== 'request') return none('a tunnel is checked once');
     if (book.count() >= limits.leasesOpenMax) return none('too many leases are out');
     const policy = deps.policy();
@@ -133,7 +138,7 @@ export function createLessor(
     const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
 
     // From here on nothing waits: the policy, the quotas and the book are those of this moment.
-    if (deps.policy() !== policy) return none('the policy changed');
+    if (deps.policy() !== policy || pauses.size > 0) return none('the policy changed');
     const nowMs = deps.clock.monotonicMs();
     forget(nowMs);
     const line = lines.get(key);
@@ -175,6 +180,11 @@ export function createLessor(
   let known = { policy: deps.policy(), locked: deps.locked?.() };
   return {
     report: book.report,
+    pause: () => {
+      const pause = Symbol('pause');
+      pauses.add(pause);
+      return () => void pauses.delete(pause);
+    },
     proof: book.proof,
     sequence: () => {
       const now = { policy: deps.policy(), locked: deps.locked?.() };

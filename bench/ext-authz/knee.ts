@@ -15,7 +15,7 @@ const parts = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
 const seconds = 4;
 const connections = 64;
 const closedConnections = 32;
-/** The knee is the last load at which the 99th percentile is within this many times that of the least load. */
+/** The knee is the largest load whose 99th percentile is within this many times the median of the least load. */
 const kneeTimes = 10;
 
 const pointSchema = z.object({
@@ -61,13 +61,8 @@ function offer(target: Target, rate: number): Promise<Point> {
 const isHeld = ({ rps, offered, backlog }: Point): boolean => backlog === 0 && rps > 0.97 * offered;
 
 function kneeOf(points: readonly Point[]): number {
-  const least = points[0]?.p99_us ?? 0;
-  let knee = 0;
-  for (const point of points) {
-    if (!isHeld(point) || point.p99_us > kneeTimes * least) break;
-    knee = point.offered;
-  }
-  return knee;
+  const most = kneeTimes * (points[0]?.p50_us ?? 0);
+  return points.findLast((point) => isHeld(point) && point.p99_us <= most)?.offered ?? 0;
 }
 
 async function curveOf(name: string, target: Target, say: Say): Promise<Curve> {
@@ -84,7 +79,6 @@ async function curveOf(name: string, target: Target, say: Say): Promise<Curve> {
     say(
       `${name}: ${point.offered}/s offered, ${point.rps.toFixed(0)}/s answered, p50 ${ms(point.p50_us)} ms, p99 ${ms(point.p99_us)} ms, p99.9 ${ms(point.p999_us)} ms`,
     );
-    if (!isHeld(point)) break;
   }
   return { name, points, kneeRps: kneeOf(points) };
 }

@@ -4,7 +4,7 @@
  *
  * Requests fall due in step with the clock and leave in batches, about each millisecond. Each latency counts from
  * when its request was due, not from when a connection was free for it: a server that stalls cannot hide the
- * requests that it kept from being sent (coordinated omission). Only the last millisecond before a batch is
+ * requests that it kept from being sent (coordinated omission). Only its first millisecond of lateness is
  * forgiven, which is this process's own timer.
  */
 import { connect, type Socket } from 'node:net';
@@ -109,7 +109,7 @@ const tick = (): void => {
   const shouldBe = Math.floor(((Math.min(nowMs, endMs) - startMs) * rate) / 1_000);
   while (due < shouldBe) {
     due += 1;
-    const dueMs = Math.max(startMs + (due * 1_000) / rate, nowMs - timerMs);
+    const dueMs = Math.min(nowMs, startMs + (due * 1_000) / rate + timerMs);
     const caller = free.pop();
     if (caller === undefined) waiting.push(dueMs);
     else send(caller, dueMs);

@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Status } from '../../sidecar/status.ts';
+import { type Status, statusSchema } from '../../sidecar/status.ts';
 import { envoyBinary } from '../support/envoy.ts';
 import { fuzzRuns } from '../support/fuzz.ts';
-import { type Bench, makeBench, type Running, startRunning, testHost } from '../support/sidecar.ts';
+import { type Bench, makeBench, startRunning, testHost } from '../support/sidecar.ts';
 
 const limit = 400;
 
@@ -54,8 +54,12 @@ const ask = (status: Status, agent: Agent): Promise<number> =>
     sent.end();
   });
 
-const envoyOf = (running: Running): number =>
-  running.status.processes.find(({ name }) => name === 'envoy')?.pid ?? 0;
+/** The process of now: an earlier one of this test may be gone. 0 while none runs. */
+async function envoyPid(): Promise<number> {
+  const { out } = await bench.cli(['status', '--json']);
+  const parsed = statusSchema.safeParse(JSON.parse(out));
+  return parsed.data?.processes.find(({ name }) => name === 'envoy')?.pid ?? 0;
+}
 
 test.each([1, 2])(
   'with %i workers, random kills and stalls of sidecar and Envoy let no more pass than the limit',
@@ -96,8 +100,8 @@ test.each([1, 2])(
       await new Promise((resolve) => setTimeout(resolve, 20 + next() * 300));
       const kind = Math.floor(next() * 4);
       troubles.push(['Envoy killed', 'sidecar killed', 'Envoy stalled', 'sidecar stalled'][kind] ?? '');
-      if (kind === 0) signalled(envoyOf(running), 'SIGKILL');
-      else if (kind === 2) await stalled(envoyOf(running));
+      if (kind === 0) signalled(await envoyPid(), 'SIGKILL');
+      else if (kind === 2) await stalled(await envoyPid());
       else if (kind === 3) await stalled(running.child.pid ?? 0);
       else {
         running.child.kill('SIGKILL');

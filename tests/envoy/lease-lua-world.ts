@@ -12,16 +12,16 @@ import { until } from './clients.ts';
 /**
  * What a scenario has: `fresh()` is the filter with nothing remembered; `send(filter, headers)` is one request, and
  * answers the decision that it goes by, or nil where it would be checked; `answerBy(function)` answers questions,
- * of which `asked()` lists the last ones; `clock.now` is the time; `lease(headers)` is an answer with a new lease.
+ * of which `asked()` lists the last ones, and `told()` what was told without a question; `clock.now` is the time; `lease(headers)` is an answer with a new lease.
  */
 const stage = `
-local asked, answer, count = {}, nil, 0
+local asked, told, answer, count = {}, {}, nil, 0
 local clock = { now = 1000000 }
 
 local function fresh()
   local parts = assert(loadstring(SOURCE .. "\\nreturn { isPlain = isPlain, isIn = isIn, config = config }"))()
   parts.request = envoy_on_request
-  asked, count = {}, 0
+  asked, told, count = {}, {}, 0
   return parts
 end
 
@@ -43,7 +43,11 @@ local function handle(headers)
     timestamp = function() return clock.now end,
     streamInfo = function() return info end,
     filterContext = function() return { get = function(_, name) return name == "stage" and "absolute" or nil end } end,
-    httpCall = function(_, _, question, _, timeoutMs)
+    httpCall = function(_, _, question, _, timeoutMs, isAlone)
+      if isAlone then
+        told[#told + 1] = question["x-lease-ended"]
+        return nil
+      end
       if #asked >= 100 then asked = {} end
       asked[#asked + 1] = question
       return answer(question, timeoutMs)
@@ -82,7 +86,7 @@ function envoy_on_request(h)
   local text = body:getBytes(0, body:length())
   local at = string.find(text, "\\n--INPUT--\\n", 1, true)
   local scope = setmetatable({ fresh = fresh, send = send, lease = lease, clock = clock,
-    input = string.sub(text, at + 11), asked = function() return asked end,
+    input = string.sub(text, at + 11), asked = function() return asked end, told = function() return told end,
     answerBy = function(by) answer = by end }, { __index = _G })
   local run, result = loadstring(string.sub(text, 1, at))
   local ok = run ~= nil

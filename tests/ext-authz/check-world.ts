@@ -89,7 +89,7 @@ export function world(
     policy: () => policy,
     locked: () => locked,
     decisions: createDecisionCache({ ttlMs: 60_000, entriesMax: 1_000 }),
-    leases: { book, options: { lifeMs: 500, callsMax: 1_000 } },
+    leases: { book, options: { lifeMs: 500, callsMax: 10_000 } },
     podAgent: 'robot',
     holdRetryAfterMs: 5_000,
     clock,

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { limits } from '../../config/limits.ts';
 import { decodeCheckRequest } from '../../ext-authz/decode.ts';
+import { readCheckRequest } from '../../ext-authz/h2-check-request.ts';
 import { refusalOf } from '../support/refusal.ts';
+import { checkBytes } from './protos.ts';
 import { httpCheck } from './support.ts';
 
 const none = new Map<string, string>();
-const decode = (message: unknown) => decodeCheckRequest(message, none);
+const decode = (message: unknown) => decodeCheckRequest(readCheckRequest(checkBytes(message)), none);
 const refused = (message: unknown) => refusalOf(() => decode(message));
 const stage = (name: string, more: Record<string, string> = {}) => ({
   context_extensions: { stage: name, ...more },

@@ -4,17 +4,20 @@ import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { type CheckMetadata, decodeCheckRequest } from '../../ext-authz/decode.ts';
 import { encodeCheckResponse } from '../../ext-authz/encode.ts';
+import { readCheckRequest } from '../../ext-authz/h2-check-request.ts';
 import { refusal } from '../../ext-authz/refusal.ts';
 import { createIds } from '../../filters/common/ids.ts';
 import { createClock } from '../../filters/common/time.ts';
 import { fuzzRuns } from '../support/fuzz.ts';
 import { refusalOf } from '../support/refusal.ts';
+import { checkBytes } from './protos.ts';
 import { httpCheck } from './support.ts';
 
 const none: CheckMetadata = new Map();
-const decode = (message: unknown, metadata: CheckMetadata = none) => decodeCheckRequest(message, metadata);
+const decode = (message: unknown, metadata: CheckMetadata = none) =>
+  decodeCheckRequest(readCheckRequest(checkBytes(message)), metadata);
 const refused = (message: unknown, metadata: CheckMetadata = none) =>
-  refusalOf(() => decodeCheckRequest(message, metadata));
+  refusalOf(() => decode(message, metadata));
 const stage = (name: string, more: Record<string, string> = {}) => ({
   context_extensions: { stage: name, ...more },
 });
@@ -180,10 +183,7 @@ describe('what is refused', () => {
     Array.from({ length: limits.requestHeadersMax + 1 }, (_, i) => [`h${i}`, '']),
   );
   it.each<[string, unknown, string]>([
-    ['nothing', undefined, 'RequestMalformed'],
-    ['text', 'x', 'RequestMalformed'],
     ['an empty message', {}, 'RequestMalformed'],
-    ['a number for the method', httpCheck({ method: 5 }), 'RequestMalformed'],
     ['a method that is no token', httpCheck({ method: 'GE T' }), 'RequestMalformed'],
     ['CONNECT outside of its stage', httpCheck({ method: 'CONNECT', headers: {} }), 'RequestMalformed'],
     ['another method at CONNECT', httpCheck({ headers: {} }, stage('connect')), 'RequestMalformed'],
@@ -221,7 +221,6 @@ describe('what is refused', () => {
     ['a source that is none', h({ 'x-sallyport-source': 'here' }), 'RequestMalformed'],
     ['a source past the last port', h({ 'x-sallyport-source': '127.0.0.1:65536' }), 'RequestMalformed'],
     ['mitm without a CONNECT', httpCheck({ headers: {} }, stage('mitm')), 'RequestMalformed'],
-    ['a list for the headers', httpCheck({ headers: [] }), 'RequestMalformed'],
     [
       'a scheme that is not HTTP',
       httpCheck({ scheme: 'ftp', headers: {} }, { context_extensions: {} }),
@@ -242,18 +241,8 @@ describe('what is refused', () => {
   });
 });
 
-/** The shapes that protobufjs can give, and any others. */
-const anything = fc.anything({ withBigInt: true, withNullPrototype: true, maxDepth: 4 });
-const loose = (known: Record<string, fc.Arbitrary<unknown>>) =>
-  fc.record(
-    Object.fromEntries(
-      Object.entries(known).map(([key, arbitrary]) => [
-        key,
-        fc.oneof({ weight: 5, arbitrary }, { weight: 1, arbitrary: anything }),
-      ]),
-    ),
-    { requiredKeys: [] },
-  );
+/** Each field is there or not. */
+const some = (known: Record<string, fc.Arbitrary<unknown>>) => fc.record(known, { requiredKeys: [] });
 const bytes = fc.uint8Array({ maxLength: 40 }).map((value) => Buffer.from(value));
 const headerNames = fc.oneof(
   fc.constantFrom(
@@ -268,27 +257,30 @@ const headerNames = fc.oneof(
   ),
   fc.string({ unit: 'binary', maxLength: 12 }),
 );
-const checks = loose({
-  attributes: loose({
-    source: loose({ address: anything, principal: fc.string() }),
-    request: loose({
-      http: loose({
+const checks = some({
+  attributes: some({
+    source: some({
+      address: some({ socket_address: some({ address: fc.string(), port_value: fc.nat() }) }),
+      principal: fc.string(),
+    }),
+    request: some({
+      http: some({
         method: fc.constantFrom('GET', 'CONNECT', 'POST', ''),
         scheme: fc.constantFrom('http', 'https', ''),
         host: fc.oneof(fc.constant('api.example.com'), fc.string({ unit: 'binary' })),
         path: fc.oneof(fc.constant('/openai/x'), fc.string({ unit: 'binary' })),
-        headers: fc.dictionary(headerNames, fc.oneof(fc.string({ unit: 'binary' }), anything)),
-        header_map: loose({
+        headers: fc.dictionary(headerNames, fc.string({ unit: 'binary' })),
+        header_map: some({
           headers: fc.array(
-            loose({ key: headerNames, value: fc.string({ unit: 'binary' }), raw_value: bytes }),
+            some({ key: headerNames, value: fc.string({ unit: 'binary' }), raw_value: bytes }),
           ),
         }),
         raw_body: bytes,
         body: fc.string(),
       }),
     }),
-    tls_session: loose({ sni: fc.string() }),
-    context_extensions: loose({
+    tls_session: some({ sni: fc.string() }),
+    context_extensions: some({
       stage: fc.constantFrom('connect', 'absolute', 'base', 'mitm', 'plain', 'other'),
       prefix: fc.constantFrom('/openai', ''),
       upstream: fc.constantFrom('https://api.openai.com', 'nonsense'),

@@ -110,3 +110,13 @@ test('of those who wait for calls that flow back as many are woken as there are 
   await Promise.all(waiting);
   expect(woken).toEqual([1, 2, 3, 4, 5]);
 });
+
+test('while the routes of the data plane change nothing is granted, also what is being looked up for', async () => {
+  const here = world(policy());
+  const asking = grant(here);
+  const resume = here.checker.lessor?.pause();
+  expect(await asking).toMatchObject({ kind: 'none' });
+  expect(await grant(here)).toMatchObject({ kind: 'none' });
+  resume?.();
+  expect(await grant(here)).toMatchObject({ kind: 'lease' });
+});

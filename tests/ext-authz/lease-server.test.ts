@@ -1,4 +1,4 @@
-import { request } from 'node:http';
+import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
@@ -25,6 +25,7 @@ const question = {
   'x-sallyport-connection': 'abc-1',
 };
 const clock = movingClock();
+const idleMs = 2_000;
 const id = `dec_${'0'.repeat(26)}`;
 
 type Reply = Readonly<{ status: number; headers: Readonly<Record<string, unknown>> }>;
@@ -35,6 +36,7 @@ function lessorThat(grant: (call: Call, wish: LeaseWish) => LeaseGrant | Promise
     grant: async (call, wish) => grant(call, wish),
     report: (lease, left) => void reports.push([lease, left]),
     sequence: () => 7,
+    pause: () => () => undefined,
     proof: createLeaseProof(clock),
   };
   return { lessor, reports };
@@ -42,7 +44,7 @@ function lessorThat(grant: (call: Call, wish: LeaseWish) => LeaseGrant | Promise
 
 async function serve(lessor: Lessor) {
   const socketPath = join(temporaryDirectory(), 'l.sock');
-  const server = await serveLeases({ lessor, log: silent, clock, idleMs: 2_000, listen: { socketPath } });
+  const server = await serveLeases({ lessor, log: silent, clock, idleMs, listen: { socketPath } });
   onTestFinished(server.stop);
   const ask = (headers: Record<string, string>, options: object = {}): Promise<Reply> =>
     new Promise((resolve, reject) => {
@@ -164,6 +166,50 @@ test('a lease that nobody is there to take flows back whole', async () => {
   answer(granted);
   await until(() => reports.length === 1);
   expect(reports).toEqual([[granted.kind === 'lease' ? granted.allow.id : '', 32]]);
+});
+
+test('what a connection proves: a third question that the first answer was read in time, an idle end all of the time', async () => {
+  let pending: Promise<LeaseGrant> = Promise.resolve({ kind: 'none', why: 'a person decides' });
+  const { lessor } = lessorThat(() => pending);
+  const { ask } = await serve(lessor);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  const ran = (): number => lessor.proof.ranUntilMs('worker-1');
+  const startMs = clock.monotonicMs();
+  const next = async (ms: number): Promise<void> => {
+    clock.pass(ms);
+    await ask(question, { agent });
+  };
+  await next(0);
+  await next(100);
+  expect(ran()).toBe(Number.NEGATIVE_INFINITY);
+  await next(100);
+  expect(ran()).toBe(startMs);
+  await next(100);
+  expect(ran()).toBe(startMs + 100);
+  const closed = async (): Promise<void> => {
+    agent.destroy();
+    // The server hears of the closed connection in a turn of its own.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  // Not by its timer: too early, or with a question under way.
+  clock.pass(idleMs - limits.leaseTimerSlackMs - 1);
+  await closed();
+  expect(ran()).toBe(startMs + 100);
+  await next(0);
+  clock.pass(idleMs);
+  pending = new Promise(() => undefined);
+  const unanswered = ask(question, { agent }).catch(() => undefined);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await closed();
+  await unanswered;
+  expect(ran()).toBe(startMs + 100);
+  pending = Promise.resolve({ kind: 'none', why: 'a person decides' });
+  await next(0);
+  const answeredMs = clock.monotonicMs();
+  clock.pass(idleMs - limits.leaseTimerSlackMs);
+  await closed();
+  expect(ran()).toBe(answeredMs + idleMs - limits.leaseTimerSlackMs);
 });
 
 const wire = (path: string, prefix = '/openai'): WireRequest => ({

@@ -38,7 +38,7 @@ const leased = (found: LeaseGrant): Extract<LeaseGrant, { kind: 'lease' }> => {
 };
 
 test('a lease is a decision of its own: written down with its calls, paid in advance, told with its pin', async () => {
-  const here = world(policy(readable, quota(1_000)));
+  const here = world(policy(readable, quota(100_000)));
   const { allow, lease, pin } = leased(await grant(here));
   expect(lease).toEqual({ calls: limits.leaseFirstCallsMax, lifeMs: 500, path: '/', exact: false });
   expect(pin).toMatchObject({ address: '93.184.215.14', port: 443 });
@@ -80,10 +80,10 @@ test('a lease is as large as the class is busy, and shrinks with it', async () =
     ({ allow, lease } = leased(await grant(here, {}, wish({ renews: { id: allow.id, left } }))));
     return lease.calls;
   };
-  // 32 in 10 ms would be 2,400 in half as long again as a lease lives; it grows eightfold at most.
-  expect(await next(10, 0)).toBe(256);
-  expect(await next(20, 0)).toBe(1_000);
-  expect(await next(400, 800)).toBe(375);
+  // 512 in 10 ms would be 38,400 in half as long again as a lease lives; it grows eightfold at most.
+  expect(await next(10, 0)).toBe(4_096);
+  expect(await next(20, 0)).toBe(10_000);
+  expect(await next(400, 8_000)).toBe(3_750);
   here.clock.pass(limits.leaseRateKeptMs + 1_000);
   expect(leased(await grant(here)).lease.calls).toBe(limits.leaseFirstCallsMax);
 });

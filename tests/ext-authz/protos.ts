@@ -27,6 +27,13 @@ export function authorizationService(): ServiceDefinition {
   return authorization;
 }
 
+/** A CheckRequest as bytes. */
+export function checkBytes(message: unknown): Buffer {
+  const method = authorizationService()['Check'];
+  if (method === undefined) throw new Error('no Check');
+  return method.requestSerialize(message);
+}
+
 const request = { requestType: 'HealthCheckRequest', responseType: 'HealthCheckResponse', comment: '' };
 const statuses = { UNKNOWN: 0, SERVING: 1, NOT_SERVING: 2, SERVICE_UNKNOWN: 3 };
 const v1 = {

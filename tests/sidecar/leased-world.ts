@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import { type Settings, settingsSchema } from '../../config/settings.ts';
-import { createExampleAuthority } from '../../examples/upstream/certificates.ts';
+import { createExampleAuthority, type ExampleAuthority } from '../../examples/upstream/certificates.ts';
 import { startSidecar } from '../../sidecar/main.ts';
 import type { Sidecar } from '../../sidecar/sidecar.ts';
 import { envoyBinary } from '../support/envoy.ts';
@@ -38,6 +38,9 @@ export type LeasedWorld = Readonly<{
   securePort: number;
   /** What agents trust. */
   caPem: string;
+  /** The proxy over mutual TLS, and the authority of its clients; 0 without. */
+  tlsPort: number;
+  authority: ExampleAuthority;
   stateDir: string;
   /** What reached the upstream. */
   seen: readonly Seen[];
@@ -61,7 +64,7 @@ export type Asked = Readonly<{
 export async function startLeased(
   policy: (upstreamPort: number, securePort: number) => string,
   settings: Readonly<Record<string, unknown>> = {},
-  upstreams: Readonly<{ hold?: (url: string) => boolean; secure?: boolean }> = {},
+  options: Readonly<{ hold?: (url: string) => boolean; secure?: boolean; mutual?: boolean }> = {},
 ): Promise<LeasedWorld> {
   const dir = mkdtempSync(join(tmpdir(), 'spl-'));
   chmodSync(dir, 0o755);
@@ -75,7 +78,7 @@ export async function startLeased(
     received.resume();
     seen.push({ method, url, headers, version });
     const end = (): void => void response.end('ok');
-    if (upstreams.hold?.(url) === true) held.push(end);
+    if (options.hold?.(url) === true) held.push(end);
     else end();
   };
   const portOf = async (server: Server): Promise<number> => {
@@ -87,7 +90,7 @@ export async function startLeased(
   const authority = await createExampleAuthority();
   const { certificatePem: cert, privateKeyPem: key } = await authority.issue([host]);
   const secure = createSecureServer({ cert, key, allowHTTP1: true }, answer);
-  const securePort = upstreams.secure === true ? await portOf(secure) : 0;
+  const securePort = options.secure === true ? await portOf(secure) : 0;
   const caFile = join(dir, 'upstream-ca.pem');
   writeFileSync(caFile, authority.caPem);
   const policyFile = join(dir, 'policy.yaml');
@@ -99,8 +102,8 @@ export async function startLeased(
     state_dir: stateDir,
     run_dir: join(dir, 'r'),
     data_plane: 'envoy',
-    proxy: { port: 0 },
-    identity: { pod_agent: 'robot' },
+    proxy: { port: 0, tls_port: options.mutual === true ? 0 : null },
+    identity: { pod_agent: 'robot', trust_bundle_file: options.mutual === true ? caFile : '' },
     resolver: { hosts: { [host]: '127.0.0.1' } },
     upstream: { ca_files: [caFile] },
     ...settings,
@@ -142,7 +145,8 @@ export async function startLeased(
     });
   return {
     ...{ sidecar, port, upstreamPort, securePort, stateDir, seen, write, ask },
-    caPem: readFileSync(ca.file, 'utf8'),
+    ...{ caPem: readFileSync(ca.file, 'utf8'), authority },
+    tlsPort: Number(new URL(plane.proxy_tls ?? 'https://none:0').port),
     release: () => {
       for (const end of held.splice(0)) end();
     },

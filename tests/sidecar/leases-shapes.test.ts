@@ -1,8 +1,10 @@
 /** What a request may look like under a lease: nothing passes by one that the check would refuse. */
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
 import { http2On, http2Request, secureTunnel, tlsOn, tunnel } from '../envoy/clients.ts';
 import { heat, host, isLeased, keepAlive, type LeasedWorld, startLeased } from './leased-world.ts';
@@ -79,7 +81,7 @@ function oneByOne(
   return (path, lines = []) =>
     new Promise((resolve) => {
       answered = resolve;
-      stream.write(['GET ' + path + ' HTTP/1.1', 'Host: ' + authority, ...lines, '', ''].join('\r\n'));
+      stream.write([`GET ${path} HTTP/1.1`, `Host: ${authority}`, ...lines, '', ''].join('\r\n'));
     });
 }
 type Told = Readonly<{ status: number; decision: string }>;
@@ -156,6 +158,32 @@ test('another agent through the same proxy to the same host has its own leases',
   }
 });
 
+test('over mutual TLS a lease is for the name in the client certificate', async () => {
+  const world = await open(inTunnels, {}, { secure: true, mutual: true });
+  const authority = `${host}:${world.securePort}`;
+  const plain = `http://${host}:${world.upstreamPort}`;
+  const client = async (name: string) => {
+    const { certificatePem: cert, privateKeyPem: key } = await world.authority.issue(
+      [],
+      [`spiffe://example.org/${name}`],
+    );
+    const socket = connectTls({
+      ...{ port: world.tlsPort, host: '127.0.0.1', cert, key, ca: world.caPem },
+      checkServerIdentity: () => undefined,
+    });
+    closing.push(() => socket.destroy());
+    await once(socket, 'secureConnect');
+    const ask = oneByOne(socket, authority.replace(/\d+$/, String(world.upstreamPort)));
+    return () => ask(`${plain}/a`);
+  };
+  const [robot, clerk] = [await client('robot'), await client('clerk')];
+  await warm(robot);
+  for (let asking = 0; asking < 30; asking += 1) {
+    expect((await clerk()).status).toBe(403);
+    expect((await robot()).status).toBe(200);
+  }
+});
+
 test('clear HTTP inside a tunnel is leased, for the host of its CONNECT alone', async () => {
   const world = await open(inTunnels, {}, { secure: true });
   const authority = `${host}:${world.upstreamPort}`;
@@ -220,4 +248,22 @@ test('an upgrade is asked about each time, whatever its method', async () => {
     });
     expect([method, answer.status, isUnderLease(answer)]).toEqual([method, 200, false]);
   }
+});
+
+test('a route that comes to lead elsewhere carries nothing there by a lease of the time before', async () => {
+  const leading = (base: string) => (port: number) =>
+    `version: 1
+agents: { robot: { identity: spiffe://example.org/robot } }
+routes: { /api: { upstream: "http://${host}:${port}${base}" } }
+rules:
+  - { name: pass, to: { hosts: [${host}], ports: [${port}], methods: [GET], paths: [/open/**], internal: true }, allow: {} }
+`;
+  const world = await open(leading('/open'));
+  const agent = connection();
+  const ask = () =>
+    world.ask('', { agent, target: '/api/things', headers: { host: `127.0.0.1:${world.port}` } });
+  await warm(ask);
+  world.write(leading('/closed')(world.upstreamPort));
+  for (let refused = 0; refused < 20; ) if ((await ask()).status === 403) refused += 1;
+  expect(new Set(world.seen.map(({ url }) => url))).toEqual(new Set(['/open/things']));
 });

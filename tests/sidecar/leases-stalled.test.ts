@@ -43,16 +43,19 @@ async function flownBack(world: LeasedWorld): Promise<void> {
   throw new Error('nothing flowed back');
 }
 
-test('what a class that fell silent did not use flows back by itself', async () => {
-  const world = await startLeased(policy);
-  closing.push(world.close);
-  const agent = keepAlive(1);
-  closing.push(() => agent.destroy());
-  await heat(world, '/a', { agent });
-  expect(await counted(world)).toBeGreaterThan(world.seen.length);
-  await flownBack(world);
-  expect(await counted(world)).toBe(world.seen.length);
-});
+test.each([1, 2])(
+  'of %i workers: what a class that fell silent did not use flows back by itself',
+  async (concurrency) => {
+    const world = await startLeased(policy, { envoy: { concurrency } });
+    closing.push(world.close);
+    const agent = keepAlive(1);
+    closing.push(() => agent.destroy());
+    await heat(world, '/a', { agent });
+    expect(await counted(world)).toBeGreaterThan(world.seen.length);
+    await flownBack(world);
+    expect(await counted(world)).toBe(world.seen.length);
+  },
+);
 
 /** One connection with a lease, over which so many calls that the upstream holds are under way. */
 async function underWay(world: LeasedWorld, count: number): Promise<Promise<boolean>[]> {

@@ -36,6 +36,8 @@ export type LogTail = Readonly<{
 
 type Opened = { readonly fd: number; readonly inode: string; offset: number; before: Buffer };
 
+type Named = Readonly<{ file: string; inode: string }>;
+
 const beforeBytes = 32;
 const lineFeed = 10;
 
@@ -126,21 +128,31 @@ export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Lo
     return from;
   };
 
-  /** The file that follows this one; undefined where this is the one that is written to. */
-  const successor = (opened: Opened): string | undefined => {
+  /**
+   * The file that follows this one; undefined where this is the one that is written to. A number may be free: while
+   * files are being renamed, or where a crash ended that.
+   */
+  const successor = (opened: Opened): Named | undefined => {
     const inodes = names.map(inodeOf);
     const at = inodes.indexOf(opened.inode);
-    if (at === 0) return undefined;
     // Put aside, and not begun anew yet: Envoy still writes to it.
-    if (inodes[0] === undefined) return undefined;
-    return names[at === -1 ? inodes.findLastIndex((found) => found !== undefined) : at - 1];
+    if (at === 0 || inodes[0] === undefined) return undefined;
+    const newer = inodes.slice(0, at === -1 ? names.length : at);
+    const next = newer.findLastIndex((found) => found !== undefined);
+    const [file, inode] = [names[next], newer[next]];
+    return file === undefined || inode === undefined ? undefined : { file, inode };
   };
 
-  const next = (opened: Opened, name: string): void => {
-    const following = openAt(name, 0, Buffer.alloc(0));
-    if (following === undefined) return;
-    closeSync(opened.fd);
+  /** False where it has been renamed since it was looked for. */
+  const goOnTo = ({ file, inode }: Named): boolean => {
+    const following = openAt(file, 0, Buffer.alloc(0));
+    if (following?.inode !== inode) {
+      if (following !== undefined) closeSync(following.fd);
+      return false;
+    }
+    if (current !== undefined) closeSync(current.fd);
     current = following;
+    return true;
   };
 
   /** True where this file has nothing more for now. */
@@ -172,10 +184,10 @@ export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Lo
       while (current !== undefined) {
         const opened: Opened = current;
         // Looked for before the reading: once there is a successor, this file is complete.
-        const name = successor(opened);
-        if (!readCurrent(opened, name !== undefined, onLine, mayGoOn)) return 'more';
-        if (name === undefined) return 'end';
-        next(opened, name);
+        const next = successor(opened);
+        if (!readCurrent(opened, next !== undefined, onLine, mayGoOn)) return 'more';
+        if (next === undefined) return 'end';
+        if (!goOnTo(next)) return 'more';
       }
       return 'end';
     },

@@ -10,6 +10,7 @@ import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { limits } from '../config/limits.ts';
 import {
+  assertFrame,
   connectionError,
   type ErrorName,
   flag,
@@ -24,6 +25,7 @@ import {
   setting,
   settingsAck,
   settingsFrame,
+  unpadded,
   windowDefault,
   windowUpdate,
 } from './h2-frames.ts';
@@ -47,11 +49,8 @@ export type ConnectionOptions = Readonly<{
 type Unfinished = { id: number; isLast: boolean; parts: Buffer[]; size: number };
 
 const nothing = Buffer.alloc(0);
-/**
- * Requests that are begun in one turn of the event loop; the rest of what came waits for the next. So the first
- * answers leave while the last questions are still read, and the peer does not wait for both, then this side for it.
- */
-const requestsPerTurn = 4;
+/** Requests begun in one turn of the event loop: the first answers leave while the last questions are still read. */
+const requestsPerTurn = 8;
 
 export class H2Connection implements StreamOwner {
   private readonly socket: Socket;
@@ -396,17 +395,4 @@ export class H2Connection implements StreamOwner {
     this.over = true;
     for (const stream of [...this.streams.values()]) this.forget(stream, true);
   }
-}
-
-function assertFrame(isSize: boolean, isStream: boolean): void {
-  if (!isSize) throw connectionError('FRAME_SIZE_ERROR', 'a frame has the wrong size');
-  if (!isStream) throw connectionError('PROTOCOL_ERROR', 'a frame is on the wrong stream');
-}
-
-function unpadded(flags: number, payload: Buffer): Buffer {
-  if ((flags & flag.padded) === 0) return payload;
-  const padding = payload[0];
-  if (padding === undefined) throw connectionError('FRAME_SIZE_ERROR', 'a frame has the wrong size');
-  if (padding >= payload.length) throw connectionError('PROTOCOL_ERROR', 'more padding than frame');
-  return payload.subarray(1, payload.length - padding);
 }

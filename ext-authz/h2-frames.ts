@@ -108,3 +108,17 @@ export const headerBlock = (
 ): string =>
   (status === undefined ? '' : status === 200 ? '\x88' : literalField(':status', String(status))) +
   fields.map(([name, value]) => literalField(name, value)).join('');
+
+export function assertFrame(isSize: boolean, isStream: boolean): void {
+  if (!isSize) throw connectionError('FRAME_SIZE_ERROR', 'a frame has the wrong size');
+  if (!isStream) throw connectionError('PROTOCOL_ERROR', 'a frame is on the wrong stream');
+}
+
+/** Section 6.1: what is inside the padding. */
+export function unpadded(flags: number, payload: Buffer): Buffer {
+  if ((flags & flag.padded) === 0) return payload;
+  const padding = payload[0];
+  if (padding === undefined) throw connectionError('FRAME_SIZE_ERROR', 'a frame has the wrong size');
+  if (padding >= payload.length) throw connectionError('PROTOCOL_ERROR', 'more padding than frame');
+  return payload.subarray(1, payload.length - padding);
+}

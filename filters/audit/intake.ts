@@ -24,6 +24,9 @@ export type Intake = Readonly<{
   forget(gone: ReadonlySet<string>): void;
 }>;
 
+/** Kept for every reading: as a new buffer each time it would be the largest part of what waits to be collected. */
+const chunkBytes = 64 * 1024;
+
 /** Lines between two pauses in which requests are answered: about a millisecond. */
 const linesPerTurn = 128;
 
@@ -60,6 +63,7 @@ export function createIntake(
   let place = deps.start?.place ?? firstPlace(directory);
   let alignedPlace = place;
   let files = [...(deps.start?.files ?? [])];
+  const chunk = Buffer.alloc(chunkBytes);
 
   /** Returns whether the line is a leaf now. */
   const take = ({ bytes, file, offset, end }: PlacedLine): boolean => {
@@ -93,7 +97,8 @@ export function createIntake(
     files: () => files,
     replay: (size) => {
       if (tree.size() >= size) return true;
-      for (const line of linesFrom(directory, place)) if (take(line) && tree.size() === size) return true;
+      for (const line of linesFrom(directory, place, chunk))
+        if (take(line) && tree.size() === size) return true;
       return false;
     },
     takeTo: async (end) => {
@@ -102,7 +107,7 @@ export function createIntake(
         if (file >= place.file && file <= end.file) await syncFile(join(directory, file));
       let leaves = 0;
       let lines = 0;
-      for (const line of linesFrom(directory, place)) {
+      for (const line of linesFrom(directory, place, chunk)) {
         if (!isBefore(line, end)) break;
         if (take(line)) leaves += 1;
         lines += 1;

@@ -9,6 +9,7 @@
  */
 import { createHmac, hash } from 'node:crypto';
 import type { JournalRecord } from '../common/record.ts';
+import { sideBySide } from './merkle.ts';
 
 export type Leaf = Readonly<{
   agent: string;
@@ -56,7 +57,7 @@ export function decodeLeaf(text: string): Leaf | undefined {
 }
 
 export const contentDigest = (salt: Uint8Array, line: Uint8Array): string =>
-  hash('sha256', Buffer.concat([salt, line]), 'base64url');
+  hash('sha256', sideBySide(salt, line), 'base64url');
 
 export type Pseudonyms = (agent: string) => string;
 

@@ -16,7 +16,21 @@ const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer');
 /** MTH of no leaf at all. */
 export const emptyRoot = (): Buffer => sha256(Buffer.alloc(0));
 
-export const leafHash = (entry: Uint8Array): Buffer => sha256(Buffer.concat([leafPrefix, entry]));
+const joinedBytesMax = 4_096;
+const joined = Buffer.alloc(joinedBytesMax);
+/**
+ * Two parts side by side, to be hashed before the next are. In a buffer of their own they would stay until the
+ * next full garbage collection, and every record is hashed twice.
+ */
+export function sideBySide(head: Uint8Array, rest: Uint8Array): Buffer {
+  const length = head.length + rest.length;
+  if (length > joinedBytesMax) return Buffer.concat([head, rest]);
+  joined.set(head);
+  joined.set(rest, head.length);
+  return joined.subarray(0, length);
+}
+
+export const leafHash = (entry: Uint8Array): Buffer => sha256(sideBySide(leafPrefix, entry));
 
 const node = Buffer.alloc(1 + 2 * hashBytes, 1);
 export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {

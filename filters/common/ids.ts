@@ -20,14 +20,20 @@ const timeMax = 2 ** 48 - 1;
 /** 48 bits fill 10 characters of 5 bits with two to spare, so the first character is at most 7. */
 const ulid = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 
-function base32(value: number, characters: number): string {
-  let text = '';
+/**
+ * Written as bytes and read as one string: joined from parts it would stay a tree of them, twice as large for as
+ * long as somebody remembers it.
+ */
+const prefixCharsMax = 32;
+const ulidChars = 26;
+const scratch = Buffer.alloc(prefixCharsMax + ulidChars);
+
+function base32(value: number, end: number, characters: number): void {
   let rest = value;
-  for (let i = 0; i < characters; i += 1) {
-    text = alphabet.charAt(rest % 32) + text;
+  for (let i = 1; i <= characters; i += 1) {
+    scratch[end - i] = alphabet.charCodeAt(rest % 32);
     rest = Math.floor(rest / 32);
   }
-  return text;
 }
 
 const readBigEndian = (bytes: Uint8Array): number => bytes.reduce((sum, byte) => sum * 256 + byte, 0);
@@ -38,7 +44,8 @@ export function createIds(clock: Clock, random: (bytes: number) => Uint8Array = 
   let high = 0;
   let low = 0;
 
-  const next = (): string => {
+  /** @param prefix ends in an underscore, and is ASCII. */
+  const next = (prefix: string): string => {
     const wallMs = Math.min(timeMax, Math.max(0, Math.trunc(clock.wallMs())));
     if (wallMs > lastMs) {
       const bytes = random(10);
@@ -56,13 +63,17 @@ export function createIds(clock: Clock, random: (bytes: number) => Uint8Array = 
         lastMs += 1;
       }
     }
-    return base32(lastMs, 10) + base32(high, 8) + base32(low, 8);
+    const begin = scratch.write(prefix, 0, prefixCharsMax, 'latin1');
+    base32(lastMs, begin + 10, 10);
+    base32(high, begin + 18, 8);
+    base32(low, begin + ulidChars, 8);
+    return scratch.toString('latin1', 0, begin + ulidChars);
   };
 
   return {
-    decision: () => `dec_${next()}` as DecisionId,
-    hold: () => `hold_${next()}` as HoldId,
-    of: (prefix) => `${prefix}_${next()}`,
+    decision: () => next('dec_') as DecisionId,
+    hold: () => next('hold_') as HoldId,
+    of: (prefix) => next(`${prefix}_`),
   };
 }
 

@@ -17,9 +17,9 @@ export function withFile<T>(path: string, read: (fd: number, bytes: number) => T
   }
 }
 
-/** Reads [start, end) of the file; shorter only where the file ended. */
-export function readRange(fd: number, start: number, end: number): Buffer {
-  const buffer = Buffer.allocUnsafe(end - start);
+/** Reads [start, end) of the file, into `into` where it is given; shorter only where the file ended. */
+export function readRange(fd: number, start: number, end: number, into?: Buffer): Buffer {
+  const buffer = into?.subarray(0, end - start) ?? Buffer.allocUnsafe(end - start);
   let filled = 0;
   while (filled < buffer.length) {
     const got = readSync(fd, buffer, filled, buffer.length - filled, start + filled);
@@ -35,8 +35,11 @@ export type JournalPlace = Readonly<{ file: string; offset: number }>;
 /** A line without its line feed, and where it lies. `bytes` is undefined for one that is longer than a record may be. */
 export type PlacedLine = JournalPlace & Readonly<{ bytes: Buffer | undefined; end: number }>;
 
-/** The whole lines of one file, from `offset` to where the file ends now. */
-export function* linesOf(directory: string, file: string, offset = 0): Generator<PlacedLine> {
+/**
+ * The whole lines of one file, from `offset` to where the file ends now.
+ * @param chunk is read into again and again: the bytes of a line are then only good until the next is asked for.
+ */
+export function* linesOf(directory: string, file: string, offset = 0, chunk?: Buffer): Generator<PlacedLine> {
   const fd = openSync(join(directory, file), 'r');
   try {
     const size = fstatSync(fd).size;
@@ -44,7 +47,7 @@ export function* linesOf(directory: string, file: string, offset = 0): Generator
     let rest: Buffer = Buffer.alloc(0);
     let isTooLong = false;
     for (let at = offset; at < size; ) {
-      const read = readRange(fd, at, Math.min(size, at + chunkBytes));
+      const read = readRange(fd, at, Math.min(size, at + (chunk?.length ?? chunkBytes)), chunk);
       if (read.length === 0) return;
       let from = 0;
       for (let stop = read.indexOf(lineFeed); stop >= 0; stop = read.indexOf(lineFeed, from)) {
@@ -70,11 +73,15 @@ export function* linesOf(directory: string, file: string, offset = 0): Generator
 
 /**
  * The whole lines from a place on, through all files that follow, as they are now. A file that has a successor
- * is complete: the successor is looked for before the file is read to its end.
+ * is complete: the successor is looked for before the file is read to its end. `chunk` as for `linesOf`.
  */
-export function* linesFrom(directory: string, from: JournalPlace | undefined): Generator<PlacedLine> {
+export function* linesFrom(
+  directory: string,
+  from: JournalPlace | undefined,
+  chunk?: Buffer,
+): Generator<PlacedLine> {
   const files = journalFiles(directory).filter((file) => from === undefined || file >= from.file);
-  for (const file of files) yield* linesOf(directory, file, file === from?.file ? from.offset : 0);
+  for (const file of files) yield* linesOf(directory, file, file === from?.file ? from.offset : 0, chunk);
 }
 
 /** Whether the records of a file have sequence numbers: all have, or none. So they have in a file without any. */

@@ -79,6 +79,16 @@ const settlement = (facts: OpenFacts, kind: SettlementKind, totals: Totals): Set
   ...totals,
 });
 
+/** 52 bits for the name of a stream (FNV-1a, twice): the name itself is ten times as large, and is kept for long. */
+function markOf(stream: string): number {
+  let [one, other] = [0x811c9dc5, 0x01000193];
+  for (let i = 0; i < stream.length; i += 1) {
+    one = Math.imul(one ^ stream.charCodeAt(i), 0x01000193);
+    other = Math.imul(other ^ stream.charCodeAt(i), 0x85ebca6b);
+  }
+  return (one >>> 0) * 2 ** 20 + (other >>> 12);
+}
+
 /** Beyond a stream's begin, until the log would have told of it. */
 const toldWithinMs = limits.ledgerInterimMs + limits.ledgerFlushMs + limits.leaseSettleSlackMs;
 
@@ -104,13 +114,13 @@ export type OpenDecisions = Readonly<{
 
 export function createOpenDecisions(): OpenDecisions {
   const open = new Map<string, OpenDecision>();
-  /** Decisions settled lately, each with the stream that used it; empty for a lease. */
-  const recent = new Map<string, string>();
+  /** Decisions settled lately, each with the mark of the stream that used it, of an empty one for a lease. */
+  const recent = new Map<string, number>();
   /** Streams that go on and were told as incidents, so that each is told once. */
   const bypassing = new Set<string>();
 
   const remember = (id: string, stream: string): void => {
-    recent.set(id, stream);
+    recent.set(id, markOf(stream));
     if (recent.size <= limits.ledgerRecentMax) return;
     const [oldest] = recent.keys();
     if (oldest !== undefined) recent.delete(oldest);
@@ -136,7 +146,7 @@ export function createOpenDecisions(): OpenDecisions {
   /** What a line of this decision that is not open means. */
   const notOpen = (id: string, use: LedgerUse, sink: LedgerSink): void => {
     // The same stream again: a line that is given twice, or the last one of a stream that was given up.
-    if (use.upstream === '' || recent.get(id) === use.stream) return;
+    if (use.upstream === '' || recent.get(id) === markOf(use.stream)) return;
     incident(recent.has(id) ? 'Replayed' : 'UnknownDecision', use, sink);
   };
 

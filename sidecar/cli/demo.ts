@@ -1,7 +1,7 @@
 /** The example upstreams of the first screen: a child process that ends with the sidecar. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import type { createInterface } from 'node:readline';
 import { limits } from '../../config/limits.ts';
 import { freePort, movedPort } from '../ports.ts';
 import { type ProcessRef, processRef } from '../run-file.ts';
@@ -32,7 +32,7 @@ export function exampleFor(demo: Pick<Demo, 'http' | 'https'>, policyText: strin
 }
 
 /** The lines `ca FILE`, `http URL`, `https URL` that the example prints once it listens. */
-function firstLines(child: ChildProcess): Promise<Map<string, string>> {
+function firstLines(child: ChildProcess, linesOf: typeof createInterface): Promise<Map<string, string>> {
   return new Promise((resolve, reject) => {
     const found = new Map<string, string>();
     const failed = (why: string) => reject(new CommandFailure(`the example upstream did not start: ${why}`));
@@ -40,7 +40,7 @@ function firstLines(child: ChildProcess): Promise<Map<string, string>> {
     child.once('error', (thrown) => failed(thrown.message));
     child.once('exit', (code) => failed(`it ended with status ${code}`));
     if (child.stdout === null) return failed('it has no output');
-    createInterface(child.stdout).on('line', (line) => {
+    linesOf(child.stdout).on('line', (line) => {
       const [key = '', value = ''] = line.split(' ');
       found.set(key, value);
       if (!found.has('https')) return;
@@ -55,6 +55,8 @@ function firstLines(child: ChildProcess): Promise<Map<string, string>> {
 export async function startDemo(caDir: string): Promise<Demo> {
   const http = await freePort(httpPort, 'the demo');
   const https = await freePort(httpsPort, 'the demo', [http]);
+  // Not with this file, which every start reads.
+  const { createInterface } = await import('node:readline');
   const child = spawn(
     process.execPath,
     [
@@ -75,7 +77,7 @@ export async function startDemo(caDir: string): Promise<Demo> {
     rmSync(caDir, { recursive: true, force: true });
   };
   try {
-    const lines = await firstLines(child);
+    const lines = await firstLines(child, createInterface);
     return {
       http,
       https,

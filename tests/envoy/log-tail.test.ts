@@ -105,6 +105,27 @@ test('several rotations between two readings lose no line', () => {
   expect(losses).toEqual([]);
 });
 
+test('a rotation that is under way, or was never ended, leaves a free number: what is newer is still read', () => {
+  const { file, read, losses } = setUp();
+  writeFileSync(`${file}.2`, 'one\n');
+  writeFileSync(`${file}.1`, 'two\n');
+  writeFileSync(file, 'three\n');
+  let steps = 0;
+  const slowly = (): boolean => {
+    steps += 1;
+    return false;
+  };
+  expect(read(slowly)).toEqual(['one']);
+  renameSync(`${file}.2`, `${file}.3`);
+  renameSync(`${file}.1`, `${file}.2`);
+  expect(read(slowly)).toEqual(['two']);
+  expect(read()).toEqual(['three']);
+  renameSync(file, `${file}.1`);
+  writeFileSync(file, 'four\n');
+  expect(read()).toEqual(['four']);
+  expect([losses, steps]).toEqual([[], 2]);
+});
+
 test('a file that was deleted while it was read is read to its end', () => {
   const { file, read, losses } = setUp();
   writeFileSync(file, 'one\n');

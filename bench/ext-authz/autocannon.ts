@@ -10,8 +10,10 @@ const {
 } = process.env;
 const decided = process.env['BENCH_DECIDED'] === '1';
 const decision = 'x-sallyport-decision';
+const firstWrongCharsMax = 500;
 
 let wrong = 0;
+let firstWrong = '';
 /** autocannon's own histogram has whole milliseconds only. */
 const took: number[] = [];
 
@@ -28,7 +30,9 @@ const instance = autocannon(
         headers: { host },
         onResponse: (status, body, _context, headers) => {
           const named = Object.keys(headers).some((name) => name.toLowerCase() === decision);
-          if (status !== 200 || body !== answer || named !== decided) wrong += 1;
+          if (status === 200 && body === answer && named === decided) return;
+          wrong += 1;
+          firstWrong ||= `${status} ${body}`.slice(0, firstWrongCharsMax);
         },
       },
     ],
@@ -41,6 +45,7 @@ const instance = autocannon(
       requests: took.length,
       seconds: (performance.now() - started) / 1_000,
       wrong,
+      first_wrong: firstWrong,
       errors: result.errors + result.timeouts + result.non2xx,
       p50_us: at(0.5),
       p99_us: at(0.99),

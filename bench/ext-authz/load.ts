@@ -16,6 +16,7 @@ const resultSchema = z.object({
   requests: z.number().positive(),
   seconds: z.number().positive(),
   wrong: z.number(),
+  first_wrong: z.string().default(''),
   errors: z.number(),
   p50_us: z.number(),
   p99_us: z.number(),
@@ -46,12 +47,13 @@ function loadIn(out: string, what: string): Load {
     requests,
     seconds,
     wrong,
+    first_wrong: firstWrong,
     errors,
     p50_us: p50Us,
     p99_us: p99Us,
   } = resultSchema.parse(JSON.parse(line));
   if (wrong > 0 || errors > 0)
-    throw new Error(`${what}: ${wrong} wrong answers and ${errors} errors among ${requests} requests`);
+    throw new Error(`${what}: ${wrong} wrong answers and ${errors} errors among ${requests} requests ${firstWrong}`);
   return { requests, seconds, p50Us, p99Us };
 }
 

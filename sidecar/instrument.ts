@@ -41,15 +41,17 @@ export const countedJournal = (
   metrics: Metrics,
   onRecord?: (record: JournalRecord) => void,
 ): Journal => ({
-  append: (record) => {
+  append: (...records) => {
     try {
-      journal.append(record);
+      journal.append(...records);
     } catch (thrown) {
       metrics.add('journalFailures');
       throw thrown;
     }
-    metrics.add('journalAppends', { type: record.type });
-    onRecord?.(record);
+    for (const record of records) {
+      metrics.add('journalAppends', { type: record.type });
+      onRecord?.(record);
+    }
   },
   tail: (limit) => journal.tail(limit),
   find: (id) => journal.find(id),

@@ -275,16 +275,18 @@ export function openLedger(options: LedgerOptions): Ledger {
   return {
     watch: (inner) => ({
       ...inner,
-      append: (record) => {
-        const facts = record.type === 'decision' ? openFactsOf(record, epoch) : undefined;
-        if (facts !== undefined && open.size() >= limits.ledgerOpenMax)
+      append: (...records) => {
+        const opened = records.flatMap((record) =>
+          record.type === 'decision' ? (openFactsOf(record, epoch) ?? []) : [],
+        );
+        if (opened.length > 0 && open.size() + opened.length > limits.ledgerOpenMax)
           throw new SallyportError(
             'Overloaded',
             `${open.size()} calls are let pass and not settled, and that is the limit`,
           );
-        inner.append(record);
+        inner.append(...records);
         isChanged = true;
-        if (facts !== undefined) open.open(facts, clock.monotonicMs());
+        for (const facts of opened) open.open(facts, clock.monotonicMs());
       },
     }),
     caughtUpMs: () => caughtUpMs,

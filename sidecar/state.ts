@@ -133,9 +133,9 @@ function remembering(journal: Journal): { journal: Journal; failed: () => string
   return {
     failed: () => failure,
     journal: {
-      append: (record) => {
+      append: (...records) => {
         try {
-          journal.append(record);
+          journal.append(...records);
           failure = '';
         } catch (thrown) {
           failure = thrown instanceof Error ? thrown.message : String(thrown);

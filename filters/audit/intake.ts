@@ -3,12 +3,15 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { SallyportError } from '../../config/errors.ts';
+import type { Written } from '../common/journal-file.ts';
 import { isSequenced, type JournalPlace, linesFrom, type PlacedLine } from '../common/journal-lines.ts';
 import { decodeLine } from '../common/journal-record.ts';
 import { journalFiles } from '../common/journal-segments.ts';
 import { encodeLeaf, leafOf, type Pseudonyms } from './leaf.ts';
 import type { FirstLeaf } from './state.ts';
 import type { Tree } from './tree.ts';
+
+type OfferedLeaf = JournalPlace & Readonly<{ end: number; leaf: string }>;
 
 export type Intake = Readonly<{
   /** The end of what is in the tree. */
@@ -18,6 +21,8 @@ export type Intake = Readonly<{
   files(): readonly FirstLeaf[];
   /** Takes lines until the tree has `size` leaves. False where the journal has not so many. */
   replay(size: number): boolean;
+  /** The leaf of a record that was just written, so that its line need not be read back. Taken by `takeTo` only. */
+  offer(written: Written): void;
   /** Takes every line before `end`, which is synced first. Returns how many became leaves. */
   takeTo(end: JournalPlace): Promise<number>;
   /** Forgets files that are gone. */
@@ -64,11 +69,22 @@ export function createIntake(
   let alignedPlace = place;
   let files = [...(deps.start?.files ?? [])];
   const chunk = Buffer.alloc(chunkBytes);
+  /** In the journal's order, without a gap; as many as the journal may be ahead of the log. */
+  let offered: OfferedLeaf[] = [];
+
+  const goOn = (file: string, end: number, leaf: string): void => {
+    const isAligned = tree.append(Buffer.from(leaf, 'utf8'));
+    place = { file, offset: end };
+    if (isAligned) alignedPlace = place;
+  };
+  const begin = (file: string): void => {
+    const newest = files.at(-1);
+    if (newest === undefined || newest.file < file) files.push({ file, index: tree.size() });
+  };
 
   /** Returns whether the line is a leaf now. */
   const take = ({ bytes, file, offset, end }: PlacedLine): boolean => {
-    const newest = files.at(-1);
-    if (newest === undefined || newest.file < file) files.push({ file, index: tree.size() });
+    begin(file);
     const line = bytes === undefined ? undefined : decodeLine(bytes);
     const leaf =
       bytes === undefined || line === undefined
@@ -78,23 +94,41 @@ export function createIntake(
           : line.sequenced === undefined
             ? undefined
             : encodeLeaf(leafOf(line.record, line.sequenced, bytes, pseudonym));
-    const isAligned = leaf !== undefined && tree.append(Buffer.from(leaf, 'utf8'));
-    place = { file, offset: end };
-    if (isAligned) alignedPlace = place;
-    if (leaf === undefined)
+    if (leaf !== undefined) goOn(file, end, leaf);
+    else {
+      place = { file, offset: end };
       onError(
         new SallyportError(
           'StateUnavailable',
           `the line of ${file} at byte ${offset} is no record: it is in no log, and its agent's numbers have a gap`,
         ),
       );
+    }
     return leaf !== undefined;
+  };
+
+  /** From the files: what was written before this process, or whose leaf is not here. */
+  const read = async (end: JournalPlace): Promise<number> => {
+    let leaves = 0;
+    let lines = 0;
+    if (!isBefore(place, end)) return leaves;
+    for (const line of linesFrom(directory, place, chunk)) {
+      if (!isBefore(line, end)) break;
+      if (take(line)) leaves += 1;
+      lines += 1;
+      if (lines % linesPerTurn === 0) await turn();
+    }
+    return leaves;
   };
 
   return {
     place: () => place,
     alignedPlace: () => alignedPlace,
     files: () => files,
+    offer: ({ file, offset, end, record, seq, salt, line }) => {
+      const leaf = encodeLeaf(leafOf(record, { seq, salt }, line.subarray(0, -1), pseudonym));
+      offered.push({ file, offset, end, leaf });
+    },
     replay: (size) => {
       if (tree.size() >= size) return true;
       for (const line of linesFrom(directory, place, chunk))
@@ -105,15 +139,24 @@ export function createIntake(
       // A power cut may take what was not synced; a leaf whose line is lost could never be shown.
       for (const file of journalFiles(directory))
         if (file >= place.file && file <= end.file) await syncFile(join(directory, file));
-      let leaves = 0;
-      let lines = 0;
-      for (const line of linesFrom(directory, place, chunk)) {
-        if (!isBefore(line, end)) break;
-        if (take(line)) leaves += 1;
-        lines += 1;
-        if (lines % linesPerTurn === 0) await turn();
+      const first = offered[0];
+      const leaves = await read(first !== undefined && isBefore(first, end) ? first : end);
+      const known = offered;
+      // Half of all that waits in one turn: however many requests come between two, the log keeps up with them.
+      const leavesPerTurn = Math.max(linesPerTurn, Math.ceil(known.length / 2));
+      let taken = 0;
+      try {
+        for (const { file, offset, end: lineEnd, leaf } of known) {
+          if (!isBefore({ file, offset }, end)) break;
+          begin(file);
+          goOn(file, lineEnd, leaf);
+          taken += 1;
+          if (taken % leavesPerTurn === 0) await turn();
+        }
+      } finally {
+        offered = known.slice(taken);
       }
-      return leaves;
+      return leaves + taken;
     },
     forget: (gone) => {
       files = files.filter(({ file }) => !gone.has(file));

@@ -217,11 +217,13 @@ export function openAuditLog(stateDir: string, options: LogOptions): AuditLog {
         { retryAfterMs: limits.auditPublishMsMin },
       );
     },
-    appended: () => {
-      told += 1;
-      if (running !== undefined) return;
+    appended: (written) => {
       const waiting = told - covered;
-      if (waiting === 1 || waiting === limits.auditBatchRecords) arrange();
+      told += written.length;
+      for (const one of written) intake.offer(one);
+      if (running !== undefined) return;
+      const isFull = (size: number): boolean => size >= limits.auditBatchRecords;
+      if (waiting === 0 || (isFull(told - covered) && !isFull(waiting))) arrange();
     },
     newest: () => published,
     onPublished: (listener) => {

@@ -8,7 +8,7 @@
  * A record is handed to the kernel before `append` returns, so it survives the process; it is synced to the
  * disk in batches. What cannot be written whole is taken back and refused, and the caller denies.
  */
-import { randomFillSync } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { closeSync, fdatasync, fdatasyncSync, ftruncateSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SallyportError, toSallyportError } from '../../config/errors.ts';
@@ -20,6 +20,7 @@ import { encodeRecord } from './journal-record.ts';
 import { journalFiles, nextJournalFile, openForAppend } from './journal-segments.ts';
 import { openSequences } from './journal-sequences.ts';
 import { ensurePrivateDirectory, syncDirectory } from './private-files.ts';
+import type { JournalRecord } from './record.ts';
 import type { Clock } from './time.ts';
 
 export type JournalOptions = Readonly<{
@@ -48,9 +49,13 @@ export type JournalHealth = Readonly<{
 export type JournalFollower = Readonly<{
   /** Why nothing may be written now; undefined where it may. */
   refusal(): SallyportError | undefined;
-  /** A record was written. Must not throw. */
-  appended(): void;
+  /** Records were written. Must not throw. */
+  appended(written: readonly Written[]): void;
 }>;
+
+/** A record and its line, line feed included, as they were written. */
+export type Written = JournalPlace &
+  Readonly<{ record: JournalRecord; seq: number; salt: Buffer; line: Buffer; end: number }>;
 
 export type JournalFile = Journal &
   Readonly<{
@@ -236,16 +241,24 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
     saveSequences();
   };
 
-  const salts = Buffer.alloc(saltBytes * 1_024);
-  let saltAt = salts.length;
-  const salt = (): string => {
+  let salts = Buffer.alloc(0);
+  let saltAt = 0;
+  const salt = (): Buffer => {
     if (saltAt === salts.length) {
-      randomFillSync(salts);
+      salts = randomBytes(saltBytes * 1_024);
       saltAt = 0;
     }
     saltAt += saltBytes;
-    return salts.toString('base64url', saltAt - saltBytes, saltAt);
+    return salts.subarray(saltAt - saltBytes, saltAt);
   };
+
+  /** Lines of the records, each with the number behind those before it. */
+  const encoded = (records: readonly JournalRecord[]) =>
+    records.map((record, index) => {
+      const before = records.slice(0, index).filter(({ agent }) => agent === record.agent).length;
+      const fields = { seq: sequences.next(record.agent) + before, salt: salt() };
+      return { record, ...fields, line: encodeRecord(record, fields) };
+    });
 
   const assertDiskFree = (): void => {
     const now = clock.monotonicMs();
@@ -285,12 +298,13 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
   };
 
   return {
-    append: (record) => {
+    append: (...records) => {
       if (closed) throw new SallyportError('StateUnavailable', 'cannot write the journal: it is closed');
       const refused = follower?.refusal();
       if (refused !== undefined) throw refused;
-      const seq = sequences.next(record.agent);
-      const bytes = encodeRecord(record, { seq, salt: salt() });
+      const lines = encoded(records);
+      const bytes =
+        lines.length === 1 && lines[0] ? lines[0].line : Buffer.concat(lines.map(({ line }) => line));
       assertDiskFree();
       try {
         if (failure !== undefined) {
@@ -304,10 +318,17 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
       } catch (thrown) {
         throw toSallyportError(thrown, 'StateUnavailable');
       }
+      let end = current.bytes;
       writeWhole(bytes);
-      sequences.took(record.agent, seq);
-      appended += 1;
-      follower?.appended();
+      for (const { record, seq } of lines) sequences.took(record.agent, seq);
+      appended += records.length;
+      follower?.appended(
+        lines.map((one) => {
+          const offset = end;
+          end += one.line.length;
+          return { ...one, file: current.file, offset, end };
+        }),
+      );
       if (unsynced() >= unsyncedMax) syncNow();
       else arrangeSync();
     },

@@ -20,11 +20,14 @@ function shortened(record: JournalRecord): Record<string, unknown> {
 }
 
 /** What the journal adds to a record: its place in its agent's sequence, and what hides its content in the log. */
-export type LineFields = Readonly<{ seq: number; salt: string }>;
+export type LineFields = Readonly<{ seq: number; salt: Buffer }>;
 
 /** One JSON object, its members in the order in which they were written; the journal's own two come last. */
 const lineOf = (record: JournalRecord | Record<string, unknown>, { seq, salt }: LineFields): Buffer =>
-  Buffer.from(`${JSON.stringify(record).slice(0, -1)},"seq":${seq},"salt":"${salt}"}\n`, 'utf8');
+  Buffer.from(
+    `${JSON.stringify(record).slice(0, -1)},"seq":${seq},"salt":"${salt.toString('base64url')}"}\n`,
+    'utf8',
+  );
 
 export function encodeRecord(record: JournalRecord, fields: LineFields): Buffer {
   const line = lineOf(record, fields);

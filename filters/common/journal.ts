@@ -6,10 +6,10 @@ import type { JournalRecord } from './record.ts';
 
 export interface Journal {
   /**
-   * Writes the record. Throws SallyportError `StateUnavailable` when it cannot be written whole;
+   * Writes the records, all or none. Throws SallyportError `StateUnavailable` when they cannot be written whole;
    * the caller then denies.
    */
-  append(record: JournalRecord): void;
+  append(...records: readonly JournalRecord[]): void;
   /** The newest records, newest first, at most `limit`. */
   tail(limit: number): JournalRecord[];
   /** One record by the id of its decision. */

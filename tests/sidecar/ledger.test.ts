@@ -171,20 +171,20 @@ test('a crash between the records of one settlement: what is missing is written 
   const w = ledgerWorld();
   w.allow(1);
   w.log(call(1));
-  w.refuse.add('usage');
-  expect(() => w.read()).toThrow('the disk is full');
+  w.cut.add('usage');
+  expect(() => w.read()).toThrow('killed');
   w.kill();
-  w.refuse.clear();
+  w.cut.clear();
   w.start();
   expect([w.settled(), w.used()]).toEqual([['01 Sent 1'], ['01 1']]);
 
   w.allow(2, { calls: 5, lease_ms: 500 });
   w.log(call(2, { ordinal: 1, stream: '2.1' }));
   w.clock.pass(10_000);
-  w.refuse.add('usage');
-  expect(() => w.read()).toThrow('the disk is full');
+  w.cut.add('usage');
+  expect(() => w.read()).toThrow('killed');
   w.kill();
-  w.refuse.clear();
+  w.cut.clear();
   w.start();
   const [last] = w.settled().slice(-1);
   expect([last, w.used()]).toEqual(['02 Unknown 4', ['01 1', '02 1']]);

@@ -31,15 +31,19 @@ export function ledgerWorld(stateDir = temporaryDirectory()) {
     ledger: undefined as unknown as Ledger,
     /** Told to throw by the next appends of these types. */
     refuse: new Set<string>(),
+    /** Before the first record of these types a kill cuts the next write off. */
+    cut: new Set<string>(),
     isKilled: false,
     start: () => {
       world.written = openJournal(stateDir, { clock });
       const journal: Journal = {
         ...world.written,
-        append: (record) => {
-          if (world.isKilled || world.refuse.has(record.type))
+        append: (...records) => {
+          if (world.isKilled || records.some(({ type }) => world.refuse.has(type)))
             throw new SallyportError('StateUnavailable', 'the disk is full');
-          world.written.append(record);
+          const end = records.findIndex(({ type }) => world.cut.has(type));
+          if (end !== 0) world.written.append(...records.slice(0, end === -1 ? records.length : end));
+          if (end !== -1) throw new SallyportError('StateUnavailable', 'killed');
         },
       };
       world.ledger = testLedger({ stateDir, journal, ids, clock, metrics: world.metrics });

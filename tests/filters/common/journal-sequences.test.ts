@@ -157,6 +157,34 @@ it('keeps lines from before it counted in files of their own', () => {
   journal.close();
 });
 
+it('writes several records at once, each with its own number, or none of them', () => {
+  const { open, numbers, directory } = world(1_000_000);
+  const journal = open();
+  const placed: (readonly [string, number, number])[] = [];
+  journal.follow({
+    refusal: () => undefined,
+    appended: (written) => {
+      for (const { file, offset, end } of written) placed.push([file, offset, end]);
+    },
+  });
+  const of = (agent: string, why = '') => someDecision({ agent, why });
+  journal.append(of('a'), of('b'), of('a'));
+  const tooLarge = { ...of('b'), id: 'x'.repeat(limits.journalRecordBytesMax) };
+  expect(() => journal.append(of('a'), tooLarge)).toThrow('at most');
+  journal.append(of('b'), of('a'));
+  expect(numbers()).toEqual([
+    ['a', 1],
+    ['b', 1],
+    ['a', 2],
+    ['b', 2],
+    ['a', 3],
+  ]);
+  expect(placed).toEqual(
+    [...linesFrom(directory, undefined)].map(({ file, offset, end }) => [file, offset, end]),
+  );
+  journal.close();
+});
+
 it('asks its follower before it writes, and tells it after', () => {
   const { open } = world();
   const journal = open();
@@ -164,8 +192,8 @@ it('asks its follower before it writes, and tells it after', () => {
   let told = 0;
   journal.follow({
     refusal: () => refusal,
-    appended: () => {
-      told += 1;
+    appended: (written) => {
+      told += written.length;
     },
   });
   journal.append(someDecision());

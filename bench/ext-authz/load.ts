@@ -53,7 +53,9 @@ function loadIn(out: string, what: string): Load {
     p99_us: p99Us,
   } = resultSchema.parse(JSON.parse(line));
   if (wrong > 0 || errors > 0)
-    throw new Error(`${what}: ${wrong} wrong answers and ${errors} errors among ${requests} requests ${firstWrong}`);
+    throw new Error(
+      `${what}: ${wrong} wrong answers and ${errors} errors among ${requests} requests ${firstWrong}`,
+    );
   return { requests, seconds, p50Us, p99Us };
 }
 

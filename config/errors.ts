@@ -227,7 +227,7 @@ export const errors = {
     status: 422,
     retry: 'never',
     title: 'The policy is not valid',
-    next: 'Correct what the errors name; `sallyport check` lists them all.',
+    next: 'Correct what the errors name; `sallyport check POLICY` lists them all.',
   }),
   SettingsInvalid: entry({
     category: 'Permanent',

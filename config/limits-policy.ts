@@ -11,12 +11,28 @@ export const policyLimits = {
   policyQuotasMax: 1_000,
   /** Hosts that one rule, or one group of hosts, may list. */
   policyHostsPerRuleMax: 1_000,
+  /** Name of a host, or pattern of them, in a policy. */
+  policyHostCharsMax: 255,
+  /** Path patterns that one rule may list. */
+  policyPathsPerRuleMax: 1_000,
+  /** One path pattern. */
+  policyPathCharsMax: 1_024,
+  /** MCP methods that one rule may list. */
+  policyMcpMethodsPerRuleMax: 64,
+  /** MCP tools that one rule may list. */
+  policyMcpToolsPerRuleMax: 1_000,
+  /** An MCP method or tool as a rule names it. */
+  policyMcpNameCharsMax: 128,
   /** Name of an agent, a rule, a quota or a group. */
   policyNameCharsMax: 128,
   /** Errors of a file that are told at once; the rest are counted. */
   policyErrorsShownMax: 50,
   /** YAML tokens, counted before the tree is built: a token costs the tree about 400 bytes. */
   policyTokensMax: 2_000_000,
+  /** How far aliases may multiply what was written; a nested alias counts as all that it expands to. */
+  yamlAliasValuesMax: 100,
+  /** Entries of one rule in the index of rules; where they were more, the rule is found in a coarser place and compared in full. */
+  policyIndexEntriesPerRuleMax: 256,
   /** A policy file up to this size is read in between; a larger one by a process of its own, which takes its memory with it. */
   policyInlineBytesMax: 16 * 1024,
   /** That process is ended after this … */
@@ -47,6 +63,10 @@ export const policyLimits = {
   celLoopsMax: 4,
   /** Of the automaton of one `matches`. */
   celRegexStatesMax: 1_000,
+  /** Count of a repetition in one `matches`. */
+  celRegexRepeatMax: 1_000,
+  /** Nesting of groups in one `matches`. */
+  celRegexDepthMax: 50,
   /** States times characters of the text that one `matches` may look at. */
   celRegexStepsMax: 20_000_000,
   /** Decisions kept of one host and path, of all agents, methods and queries; past it the oldest goes. */
@@ -57,6 +77,10 @@ export const policyLimits = {
   policyCasesMax: 10_000,
   /** The settings file; a larger one is not read. */
   settingsBytesMax: 1024 * 1024,
+  /** Nesting of the settings; deeper than any setting, it also ends on a YAML alias inside its own anchor. */
+  settingsDepthMax: 16,
+  /** Nesting of a settings file in TOML, as its parser counts it. */
+  settingsTomlDepthMax: 64,
   /** A Unix socket's path has at most 107 bytes (Linux, unix(7)); this leaves room for `/envoy/a/admin.sock`. */
   runDirBytesMax: 80,
 

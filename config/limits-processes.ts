@@ -17,6 +17,10 @@ export const processesLimits = {
   // Spans for an OpenTelemetry collector.
   /** Spans that wait to be sent; past it they are dropped and counted. */
   otlpQueueSpansMax: 4_096,
+  /** Traces in one second that are sampled since their callers ask for it … */
+  otlpAskedPerSecondMax: 200,
+  /** … and of these, traces of one agent; past either, they are sampled as all others are. */
+  otlpAskedPerAgentPerSecondMax: 50,
   /** Spans of one request to the collector. */
   otlpBatchSpansMax: 512,
   /** A span waits at most so long for others to be sent with it. */
@@ -95,10 +99,6 @@ export const processesLimits = {
   envoyLogFilesMax: 4,
   /** How often their size is looked at. */
   envoyLogLookMs: 5_000,
-  /** Of the access log in one reading; more waits for the next. */
-  logTailBytesMax: 4 * 1024 * 1024,
-  /** How often the access log is read for what became of released holds. */
-  logTailEveryMs: 250,
 
   // Admin.
   /** Body of one request to the admin API. */

@@ -29,12 +29,20 @@ export const requestsLimits = {
   ledgerFlushMs: 200,
   /** How often the access log is read. */
   ledgerReadEveryMs: 100,
-  /** Of the access log at once; a longer line is none of ours. */
+  /** Of the access log at once; a longer line is not read, and is told as a gap. */
   ledgerReadBytesMax: 32 * 1024,
+  /** What a line of the access log keeps of the method … */
+  ledgerMethodCharsMax: 64,
+  /** … of host and port … */
+  ledgerAuthorityCharsMax: 512,
+  /** … and of the path: with all of it escaped a line still has its end within one reading. */
+  ledgerPathCharsMax: 2_048,
   /** How long one turn of reading takes: between two of them checks are answered. */
   ledgerTurnMs: 3,
   /** Decisions that let something pass and are not settled; past it nothing more is let pass. */
   ledgerOpenMax: 100_000,
+  /** Of these, decisions of one agent; past it nothing more of this agent is let pass. */
+  ledgerOpenPerAgentMax: 50_000,
   /** Settled decisions that are remembered, to tell one that is used again from one that never was. */
   ledgerRecentMax: 20_000,
   /** Decisions that one look settles without a line of theirs; more wait for the next. */
@@ -141,6 +149,16 @@ export const requestsLimits = {
   checkHeaderBytesMax: 64 * 1024,
   /** Frames that these headers may be cut into. */
   checkHeaderFramesMax: 32,
+  /** SETTINGS frames on one connection of the gRPC server, each of which changes every open stream; past it the connection is ended. */
+  checkSettingsFramesMax: 32,
+  /** Frames of one connection that are read in one turn of the event loop; a header block counts as eight, and so does a request that has come whole. */
+  checkFramesPerTurnMax: 128,
+  /** Frames on one connection that bring no request (pings, resets, windows, empty data, requests that are refused or given up), from one look for late requests to the next; past it the connection is ended. */
+  checkIdleFramesMax: 10_000,
+  /** So many more of them for each request that comes whole. */
+  checkIdleFramesPerRequestMax: 16,
+  /** Until the caller has taken an answer that has to wait for its windows; past it the answer is given up. */
+  checkAnswerTimeoutMs: 15_000,
   /** Streams that watch the gRPC health service at once. */
   healthWatchersMax: 64,
   /** What a denial says in words; the rest is cut. */

@@ -31,7 +31,9 @@ export const stateLimits = {
   witnessRequestMs: 10_000,
   /** Connections to the witness at once. */
   witnessConnectionsMax: 64,
-  /** Requests that the witness reads in one second, of all logs together; past it they are refused with 429. */
+  /** Requests that the witness reads in one second of one address; past it they are refused with 429. */
+  witnessSourceRequestsPerSecondMax: 20,
+  /** The same, of all addresses together: the process decides calls as well. */
   witnessRequestsPerSecondMax: 100,
   /** Logs that this sidecar witnesses. */
   witnessLogsMax: 1_000,
@@ -76,6 +78,10 @@ export const stateLimits = {
   auditRetryMs: 1_000,
   /** How often it is looked at what the retention policy lets go. */
   auditPruneEveryMs: 10 * 60 * 1000,
+  /** Parts of `audit.content_bytes_max`: above it an agent that wrote one of them of late is refused … */
+  auditAgentPartsPerContent: 4,
+  /** … and everybody, once there is so many times as much as that setting says. */
+  auditContentTimesMax: 2,
   /** Tiles that one look lets go; more wait for the next. */
   auditTilesPrunedMax: 10_000,
   /** Records that one erasure is about. */

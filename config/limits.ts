@@ -15,46 +15,46 @@ export const limits = {
 } as const;
 
 /** Relations between limits; each is asserted at start and by a test. Returns the broken ones. */
-export function brokenLimitRelations(): string[] {
+export function brokenLimitRelations(of: Readonly<Record<keyof typeof limits, number>> = limits): string[] {
   const broken: string[] = [];
   const must = (holds: boolean, relation: string): void => {
     if (!holds) broken.push(relation);
   };
-  must(limits.holdWaitMsMax < limits.checkTimeoutMs, 'holdWaitMsMax < checkTimeoutMs');
-  must(limits.checkTimeoutMs < limits.streamIdleTimeoutMs, 'checkTimeoutMs < streamIdleTimeoutMs');
+  must(of.holdWaitMsMax < of.checkTimeoutMs, 'holdWaitMsMax < checkTimeoutMs');
+  must(of.checkTimeoutMs < of.streamIdleTimeoutMs, 'checkTimeoutMs < streamIdleTimeoutMs');
+  must(of.inspectedBodyBytesMax < of.checkRequestBytesMax, 'inspectedBodyBytesMax < checkRequestBytesMax');
+  must(of.pathBytesMax < of.requestHeaderBytesMax, 'pathBytesMax < requestHeaderBytesMax');
+  must(of.policyInlineBytesMax < of.policyBytesMax, 'policyInlineBytesMax < policyBytesMax');
+  must(of.policyBytesMax < of.policyExpandedBytesMax, 'policyBytesMax < policyExpandedBytesMax');
+  must(of.dnsCacheTtlMsMin <= of.dnsCacheTtlMsMax, 'dnsCacheTtlMsMin <= dnsCacheTtlMsMax');
+  must(of.holdsOpenPerAgentMax < of.holdsOpenMax, 'holdsOpenPerAgentMax < holdsOpenMax');
+  must(of.dnsConcurrentPerAgentMax < of.dnsConcurrentMax, 'dnsConcurrentPerAgentMax < dnsConcurrentMax');
   must(
-    limits.inspectedBodyBytesMax < limits.checkRequestBytesMax,
-    'inspectedBodyBytesMax < checkRequestBytesMax',
-  );
-  must(limits.pathBytesMax < limits.requestHeaderBytesMax, 'pathBytesMax < requestHeaderBytesMax');
-  must(limits.policyInlineBytesMax < limits.policyBytesMax, 'policyInlineBytesMax < policyBytesMax');
-  must(limits.policyBytesMax < limits.policyExpandedBytesMax, 'policyBytesMax < policyExpandedBytesMax');
-  must(limits.dnsCacheTtlMsMin <= limits.dnsCacheTtlMsMax, 'dnsCacheTtlMsMin <= dnsCacheTtlMsMax');
-  must(limits.holdsOpenPerAgentMax < limits.holdsOpenMax, 'holdsOpenPerAgentMax < holdsOpenMax');
-  must(
-    limits.dnsConcurrentPerAgentMax < limits.dnsConcurrentMax,
-    'dnsConcurrentPerAgentMax < dnsConcurrentMax',
-  );
-  must(
-    limits.checksConcurrentPerAgentMax < limits.checksConcurrentMax,
+    of.checksConcurrentPerAgentMax < of.checksConcurrentMax,
     'checksConcurrentPerAgentMax < checksConcurrentMax',
   );
-  must(limits.holdsWaitingPerAgentMax < limits.holdsWaitingMax, 'holdsWaitingPerAgentMax < holdsWaitingMax');
-  must(limits.holdsWaitingMax <= limits.checksConcurrentMax, 'holdsWaitingMax <= checksConcurrentMax');
+  must(of.holdsWaitingPerAgentMax < of.holdsWaitingMax, 'holdsWaitingPerAgentMax < holdsWaitingMax');
+  must(of.holdsWaitingMax <= of.checksConcurrentMax, 'holdsWaitingMax <= checksConcurrentMax');
   must(
-    limits.certificateRenewBeforeMs < limits.certificateLifetimeMs,
+    of.certificateRenewBeforeMs < of.certificateLifetimeMs,
     'certificateRenewBeforeMs < certificateLifetimeMs',
   );
+  must(of.policyReloadQuietMs < of.policyReloadDelayMsMax, 'policyReloadQuietMs < policyReloadDelayMsMax');
+  must(of.journalRecordBytesMax < of.journalFileBytesMax, 'journalRecordBytesMax < journalFileBytesMax');
+  must(of.stopAnswerMs < of.stopTimeoutMs, 'stopAnswerMs < stopTimeoutMs');
+  must(of.otlpBatchSpansMax <= of.otlpQueueSpansMax, 'otlpBatchSpansMax <= otlpQueueSpansMax');
+  must(of.otlpStopMs < of.stopTimeoutMs, 'otlpStopMs < stopTimeoutMs');
+  must(of.leaseLifeMsMin < of.leaseLifeMsMax, 'leaseLifeMsMin < leaseLifeMsMax');
+  must(of.leaseRenewMs < of.leaseLifeMsMax, 'leaseRenewMs < leaseLifeMsMax');
+  must(of.leaseCallsMin <= of.leaseFirstCallsMax, 'leaseCallsMin <= leaseFirstCallsMax');
+  must(of.leaseFirstCallsMax <= of.leaseCallsMax, 'leaseFirstCallsMax <= leaseCallsMax');
+  must(of.leaseFlowBackMsMax < of.checkTimeoutMs, 'leaseFlowBackMsMax < checkTimeoutMs');
+  // The log's silence about a lease can be believed before the lease is given up.
   must(
-    limits.policyReloadQuietMs < limits.policyReloadDelayMsMax,
-    'policyReloadQuietMs < policyReloadDelayMsMax',
+    of.leaseLifeMsMax + of.ledgerInterimMs + of.ledgerFlushMs + of.leaseSettleSlackMs < of.leaseSettleMsMax,
+    'leaseLifeMsMax + ledgerInterimMs + ledgerFlushMs + leaseSettleSlackMs < leaseSettleMsMax',
   );
-  must(
-    limits.journalRecordBytesMax < limits.journalFileBytesMax,
-    'journalRecordBytesMax < journalFileBytesMax',
-  );
-  must(limits.stopAnswerMs < limits.stopTimeoutMs, 'stopAnswerMs < stopTimeoutMs');
-  must(limits.otlpBatchSpansMax <= limits.otlpQueueSpansMax, 'otlpBatchSpansMax <= otlpQueueSpansMax');
-  must(limits.otlpStopMs < limits.stopTimeoutMs, 'otlpStopMs < stopTimeoutMs');
+  must(of.leasesOpenMax <= of.paymentsOpenMax, 'leasesOpenMax <= paymentsOpenMax');
+  must(of.ledgerRecentMax <= of.ledgerOpenMax, 'ledgerRecentMax <= ledgerOpenMax');
   return broken;
 }

@@ -7,9 +7,6 @@ import type { Problem } from './source.ts';
 
 const reference = /\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{/g;
 
-/** Deeper than any setting; also ends on a YAML alias that stands inside its own anchor. */
-const depthMax = 16;
-
 export type Expanded = Readonly<{
   value: unknown;
   problems: readonly Problem[];
@@ -62,8 +59,8 @@ export function expandVariables(value: unknown, env: Environment): Expanded {
   const expand = (node: unknown, path: FieldPath): unknown => {
     if (typeof node === 'string') return expandText(node, path);
     if (typeof node !== 'object' || node === null || node instanceof Date) return node;
-    if (path.length >= depthMax) {
-      problem(path, `expected at most ${depthMax} levels`);
+    if (path.length >= limits.settingsDepthMax) {
+      problem(path, `expected at most ${limits.settingsDepthMax} levels`);
       return undefined;
     }
     if (Array.isArray(node)) return node.map((item, index) => expand(item, [...path, index]));

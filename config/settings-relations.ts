@@ -52,6 +52,11 @@ export function settingDisagreements(settings: Settings): Disagreement[] {
     ['audit', 'tiles_days'],
     `expected at least \`audit.retention_days\`, ${settings.audit.retention_days}: content without its proof shows nothing`,
   );
+  must(
+    settings.audit.content_hours_min <= 24 * settings.audit.retention_days,
+    ['audit', 'content_hours_min'],
+    `expected at most \`audit.retention_days\`, ${24 * settings.audit.retention_days} hours`,
+  );
   for (const [host, addresses] of Object.entries(resolver.hosts)) {
     for (const address of [addresses].flat())
       must(

@@ -42,6 +42,11 @@ export function witnessDisagreements({ audit, witness }: Settings, must: Must): 
     ['witness', 'token_file'],
     'needs `witness.cert_file`: a token is not sent without TLS except over loopback',
   );
+  must(
+    token !== '' || clientCa !== '' || listen === undefined || isLoopback(listen.host),
+    ['witness', 'client_ca_file'],
+    'expected this or `witness.token_file`: checkpoints and their signatures are public, so that without one of them anybody may ask; only over loopback none is needed',
+  );
   const origins = new Set<string>();
   for (const [index, { origin }] of witness.logs.entries()) {
     must(!origins.has(origin), ['witness', 'logs', index, 'origin'], `${found(origin)} is in the list twice`);

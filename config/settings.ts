@@ -279,7 +279,11 @@ export const settingsSchema = z.strictObject({
           .min(2 * limits.journalFileBytesMax)
           .max(2 ** 50)
           .default(4 * 2 ** 30),
-        'Content above this goes too, the oldest first, whatever its age.',
+        'Content above this goes too, the oldest first, once it is older than `audit.content_hours_min`.',
+      ),
+      content_hours_min: setting(
+        z.int().min(0).max(8_760).default(24),
+        'Content younger than this does not go, whatever its size: agents that fill `audit.content_bytes_max` within it are refused instead. 0: it goes, and an agent can write away what others wrote.',
       ),
       tiles_days: setting(
         days.nullable().default(null),
@@ -318,13 +322,13 @@ export const settingsSchema = z.strictObject({
       ),
       token_file: setting(
         text.default(''),
-        'File with a token that requests have to bring as `Authorization: Bearer`. Empty: a log’s signature is enough.',
+        'File with a token that requests have to bring as `Authorization: Bearer`. Off loopback this or `witness.client_ca_file` has to be set.',
       ),
       cert_file: setting(text.default(''), 'PEM certificate chain of the listener. Empty: no TLS.'),
       key_file: setting(text.default(''), 'PEM key of `cert_file`.'),
       client_ca_file: setting(
         text.default(''),
-        'PEM authorities of which clients have to show a certificate (mutual TLS). Empty: none.',
+        'PEM authorities of which clients have to show a certificate (mutual TLS). Off loopback this or `witness.token_file` has to be set.',
       ),
     })
     .prefault({}),
@@ -350,7 +354,7 @@ export const settingsSchema = z.strictObject({
           ),
           sample_one_in: setting(
             z.int().min(1).max(1_000_000).default(1),
-            'Of so many decisions one is sent, and each whose caller sampled its own trace.',
+            'Of so many decisions one is sent, and, up to so many in a second, each whose caller sampled its own trace.',
           ),
         })
         .prefault({}),

@@ -1,16 +1,16 @@
 /** TOML 1.0 to a value with the line of each key. */
 import { createRequire } from 'node:module';
+import { limits } from './limits.ts';
 import { type FieldPath, fieldName, type Result } from './policy/issue.ts';
 import { fileIssue, noPosition, type Position, printable, type Source } from './source.ts';
 
 // Loaded for the first TOML file: most settings are YAML, or none.
 const require = createRequire(import.meta.url);
-const depthMax = 64;
 
 export function parseToml(text: string, file: string): Result<Source> {
   const { parse, TomlError }: typeof import('smol-toml') = require('smol-toml');
   try {
-    const value = parse(text, { maxDepth: depthMax });
+    const value = parse(text, { maxDepth: limits.settingsTomlDepthMax });
     const positions = keyPositions(text);
     return {
       ok: true,

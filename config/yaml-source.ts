@@ -14,9 +14,6 @@ import { limits } from './limits.ts';
 import { type FieldPath, fieldName, type Issue } from './policy/issue.ts';
 import { fileIssue, noPosition, type Position, printable, type Source } from './source.ts';
 
-/** How far aliases may multiply what was written (`yaml` counts a nested alias by all it expands to). */
-const aliasCountMax = 100;
-
 export type YamlResult =
   | Readonly<{ ok: true; value: Source }>
   /** `rest`: what stands in the text where nothing but repeated keys is wrong with it, of each the last value. */
@@ -80,12 +77,12 @@ export function parseYaml(text: string, file: string, tokensMax: number): YamlRe
   if (issues.length > 0) return refuse(issues);
   let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: aliasCountMax });
+    value = document.toJS({ maxAliasCount: limits.yamlAliasValuesMax });
   } catch {
     return refuse([
       fileIssue(
         file,
-        `an alias has no anchor before it, or aliases expand to more than ${aliasCountMax} values`,
+        `an alias has no anchor before it, or aliases expand to more than ${limits.yamlAliasValuesMax} values`,
       ),
     ]);
   }

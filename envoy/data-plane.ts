@@ -31,8 +31,8 @@ export type PlaneDeps = Readonly<{
   authority: Authority;
   log: Logger;
   identify: KnownAgent;
-  onRefusal?: OnRefusal;
-  ledger?: PlaneLedger;
+  onRefusal: OnRefusal;
+  ledger: PlaneLedger;
   /** Told of the ports that agents connect to, before the first check can come. */
   onPorts?: (ports: readonly number[]) => void;
   clock: Clock;
@@ -52,6 +52,8 @@ export type PlaneLedger = Readonly<{
   ended(epoch: string): void;
   /** The answer with this decision did not reach the data plane: no line will tell of it. */
   notSent(decision: string): void;
+  /** The last lines of so many calls could not be written, and are gone. */
+  lost(calls: number): void;
   /** False where the file has lines that are not read yet: it must not be deleted. */
   hasRead(file: string): boolean;
 }>;

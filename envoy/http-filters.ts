@@ -17,6 +17,7 @@ export const stateKey = {
   mode: 'sallyport.mode',
   connect: 'sallyport.connect',
   agent: 'sallyport.agent',
+  proof: 'sallyport.proof',
   source: 'sallyport.source',
   connection: 'sallyport.connection',
   decision: 'sallyport.decision',
@@ -93,6 +94,7 @@ const connectState = extension(
     on_request_headers: [
       shared(stateKey.mode, answer('mode')),
       shared(stateKey.agent, answer('agent')),
+      shared(stateKey.proof, answer('proof')),
       shared(stateKey.decision, answer('decision')),
       shared(stateKey.connect, '%REQ(:AUTHORITY)%'),
       shared(stateKey.source, '%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%'),
@@ -132,6 +134,7 @@ const innerHeaders = [
   set('x-sallyport-connection', `${fromState(stateKey.connection)}.%CONNECTION_ID%`),
   set('x-sallyport-connect', fromState(stateKey.connect)),
   set('x-sallyport-agent', fromState(stateKey.agent)),
+  set('x-sallyport-proof', fromState(stateKey.proof)),
 ];
 
 /**

@@ -21,6 +21,3 @@ export const duration = (ms: number): string => `${ms / 1000}s`;
 
 /** A literal inside an RE2 expression. */
 export const literal = (text: string): string => text.replace(/[\\^$.|?*+()[\]{}/-]/g, (c) => `\\${c}`);
-
-/** A literal inside a value that Envoy formats with `%COMMAND%` operators. */
-export const unformatted = (text: string): string => text.replaceAll('%', '%%');

@@ -36,6 +36,26 @@ const finals: Readonly<Record<string, boolean>> = {
   TcpPeriodic: false,
 };
 
+/** Envoy's other types (data/accesslog/v3, AccessLogType): each is of a stream that a line of the above tells whole. */
+const ofParts: ReadonlySet<unknown> = new Set([
+  'NotSet',
+  'TcpUpstreamConnected',
+  'DownstreamStart',
+  'UpstreamPoolReady',
+  'UpstreamPeriodic',
+  'UpstreamEnd',
+  'DownstreamTunnelSuccessfullyEstablished',
+  'UdpTunnelUpstreamConnected',
+  'UdpPeriodic',
+  'UdpSessionEnd',
+]);
+
+/** A whole line, of a type that the ledger has no use for. */
+export function isOfPart(line: string): boolean {
+  const value = wholeOf(line);
+  return typeof value === 'object' && value !== null && 'type' in value && ofParts.has(value.type);
+}
+
 const kindOf = (stage: string, method: string): LedgerUse['kind'] =>
   stage === 'opaque' || stage === 'tunnel' ? 'tunnel' : method === 'CONNECT' ? 'connect' : 'request';
 

@@ -162,6 +162,7 @@ const opaqueCheck = extension(
         metadata('x-sallyport-connection', `${fromState(stateKey.connection)}.%CONNECTION_ID%`),
         metadata('x-sallyport-connect', fromState(stateKey.connect)),
         metadata('x-sallyport-agent', fromState(stateKey.agent)),
+        metadata('x-sallyport-proof', fromState(stateKey.proof)),
       ],
     },
   },

@@ -9,6 +9,14 @@ import { limits } from '../config/limits.ts';
 /** `before`: what stands right before the offset, to know the file again. */
 export type Place = Readonly<{ inode: string; offset: number; before: string }>;
 
+/**
+ * `torn`: without a line feed, at the end of a file that nobody writes to any more. `overlong`: longer than a
+ * reading. It is told once, with no text of it, since nothing in it can be believed without its end.
+ */
+export type LineEnd = 'whole' | 'torn' | 'overlong';
+
+export type OnLine = (line: string, at: LinePlace, end: LineEnd) => void;
+
 /** Where a line begins. */
 export type LinePlace = Readonly<{ inode: string; offset: number }>;
 
@@ -24,10 +32,10 @@ export type LogTail = Readonly<{
    * @param mayGoOn asked after each chunk; `more` is the answer where it said no.
    * @returns `end` where everything was read that was there when the reading began.
    */
-  read(onLine: (line: string, at: LinePlace) => void, mayGoOn: () => boolean): 'end' | 'more';
+  read(onLine: OnLine, mayGoOn: () => boolean): 'end' | 'more';
   /** Undefined before the first reading found a file. */
   place(): Place | undefined;
-  /** True where this line will be given by a reading: its file is there, and it is not behind the place. */
+  /** True where this line will be given by a reading: its file is there and has it, and it is not before the place. */
   isAhead(at: LinePlace): boolean;
   /** False where lines of this file are not read yet. */
   hasRead(file: string): boolean;
@@ -103,23 +111,23 @@ export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Lo
   };
 
   /** Whole lines of one chunk. `isOver`: nobody writes to this file any more, so that what is left of it is a line too. */
-  const give = (
-    opened: Opened,
-    got: number,
-    isOver: boolean,
-    onLine: (line: string, at: LinePlace) => void,
-  ) => {
+  const give = (opened: Opened, got: number, isOver: boolean, onLine: OnLine): number => {
     let from = 0;
     const { inode, offset } = opened;
+    /** The chunk goes on with a line that was told as overlong; a restart in the middle of one knows it too. */
+    const isRest = opened.before.length > 0 && opened.before.at(-1) !== lineFeed;
     try {
       while (from < got) {
         let stop = chunk.indexOf(lineFeed, from);
+        let end: LineEnd = 'whole';
         if (stop === -1 || stop >= got) {
-          // A line longer than the chunk is none of ours, and is given in pieces that no decoder takes.
-          if (!(isOver || (from === 0 && got === chunk.length))) break;
+          if (isOver) end = 'torn';
+          else if (from === 0 && got === chunk.length) end = 'overlong';
+          else break;
           stop = got;
         }
-        if (stop > from) onLine(chunk.toString('utf8', from, stop), { inode, offset: offset + from });
+        const text = end === 'overlong' ? '' : chunk.toString('utf8', from, stop);
+        if (stop > from && !(isRest && from === 0)) onLine(text, { inode, offset: offset + from }, end);
         from = Math.min(got, stop + 1);
       }
     } finally {
@@ -156,12 +164,7 @@ export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Lo
   };
 
   /** True where this file has nothing more for now. */
-  const readCurrent = (
-    opened: Opened,
-    isOver: boolean,
-    onLine: (line: string, at: LinePlace) => void,
-    mayGoOn: () => boolean,
-  ): boolean => {
+  const readCurrent = (opened: Opened, isOver: boolean, onLine: OnLine, mayGoOn: () => boolean): boolean => {
     const { size } = fstatSync(opened.fd);
     if (size === opened.offset) return true;
     if (isAnother(opened, size)) {
@@ -198,9 +201,12 @@ export function tailLog(file: string, from: Place | undefined, onLoss: (loss: Lo
     isAhead: ({ inode, offset }) => {
       const inodes = names.map(inodeOf);
       const at = inodes.indexOf(inode);
+      const name = names[at];
+      const size = name === undefined ? undefined : orMissing(() => statSync(name).size);
+      if (size === undefined || offset >= size) return false;
       const place = current ?? start;
-      if (place === undefined) return at !== -1;
-      return inode === place.inode ? offset >= place.offset : at !== -1 && at < inodes.indexOf(place.inode);
+      if (place === undefined) return true;
+      return inode === place.inode ? offset >= place.offset : at < inodes.indexOf(place.inode);
     },
     hasRead: (name) => {
       const inode = inodeOf(name);

@@ -99,11 +99,11 @@ async function choosePorts({ settings, log }: PlaneDeps): Promise<Ports> {
 }
 
 /** Of an answer that did not reach Envoy no line of the access log tells. */
-const tellingOf = (checker: Checker, ledger: PlaneLedger | undefined): Checker => ({
+const tellingOf = (checker: Checker, ledger: PlaneLedger): Checker => ({
   ...checker,
   settle: (decision, outcome) => {
     checker.settle(decision, outcome);
-    if (outcome === 'NotSent') ledger?.notSent(decision.id);
+    if (outcome === 'NotSent') ledger.notSent(decision.id);
   },
 });
 
@@ -131,7 +131,7 @@ async function serveEnvoy(ground: Ground, first: CompiledPolicy): Promise<Served
       checker: tellingOf(checker, deps.ledger),
       log,
       clock,
-      ...(ground.deps.onRefusal === undefined ? {} : { onRefusal: ground.deps.onRefusal }),
+      onRefusal: deps.onRefusal,
       listen: { socketPath: paths.authzSocket, ...owned },
     });
     stops.push(checks.stop);
@@ -250,7 +250,7 @@ async function run(
     throw thrown;
   }
   const mayForget = (file: string): boolean =>
-    !file.startsWith(paths.accessLog) || deps.ledger?.hasRead(file) !== false;
+    !file.startsWith(paths.accessLog) || deps.ledger.hasRead(file) !== false;
   const logs = [paths.accessLog, paths.processLog];
   const unbind = keepBounded(logs, { reopen: admin.reopenLogs, mayForget }, log);
   log.info(

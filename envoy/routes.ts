@@ -53,6 +53,7 @@ export const removedUpstream = [
   'x-sallyport-class',
   'x-sallyport-connect',
   'x-sallyport-agent',
+  'x-sallyport-proof',
   'x-forwarded-proto',
   'x-envoy-external-address',
   'x-envoy-internal',

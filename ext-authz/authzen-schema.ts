@@ -75,6 +75,7 @@ export function callOf(evaluation: Evaluation, requestId: string): Call {
       // The caller holds the admin token: whom it names as the subject is believed like a certificate.
       peerSpiffeId: spiffe ? id : '',
       tunnelAgent: spiffe ? '' : id,
+      tunnelProof: '',
       tunnelAuthority: '',
       sni: '',
     },

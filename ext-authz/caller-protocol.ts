@@ -7,7 +7,6 @@ export type CallerProtocol =
   /** `id` is null where it was not read: the request was a notification, a batch, or its body was left alone. */
   | Readonly<{ kind: 'json-rpc'; id: string | number | null }>;
 
-/** What Envoy takes for gRPC too: exactly this media type, or with a `+` suffix; grpc-web is not. */
 const grpcType = /^application\/grpc(?:\+[\w.-]+)?(?:\s*;.*)?$/i;
 const jsonType = /^application\/(?:[\w.-]+\+)?json(?:\s*;.*)?$/i;
 const anthropicPath = /\/v1\/(?:messages|complete)(?:\/|$)/;
@@ -16,12 +15,15 @@ const openaiPath =
 const openaiHost = /^(?:api\.openai\.com|[\w-]+\.openai\.azure\.com)(?::\d+)?$/i;
 const anthropicHost = /^api\.anthropic\.com(?::\d+)?$/i;
 
+/** This media type, or it with a `+` suffix, as Envoy takes them; grpc-web is not, and goes as any other request. */
+export const isGrpc = (contentType: string | undefined): boolean => grpcType.test(contentType ?? '');
+
 /** A JSON-RPC id is looked for in a body that was read. */
 export function callerProtocol(call: Call | undefined): CallerProtocol {
   if (call === undefined || call.stage !== 'request') return { kind: 'problem' };
   const { headers } = call;
   const type = headers['content-type'] ?? '';
-  if (grpcType.test(type)) return { kind: 'grpc' };
+  if (isGrpc(type)) return { kind: 'grpc' };
   if (call.mcp.kind !== 'none') return { kind: 'json-rpc', id: idInBody(call)?.id ?? null };
   const inBody = jsonType.test(type) ? idInBody(call) : undefined;
   if (inBody !== undefined) return { kind: 'json-rpc', id: inBody.id };

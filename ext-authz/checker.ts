@@ -15,10 +15,10 @@ export interface Checker {
    */
   settle(decision: Decision, outcome: 'Sent' | 'NotSent'): void;
   /**
-   * Told by the ledger once nothing more can come of a decision: so many of its calls provably never left, and
+   * Told by the ledger: so many more calls of a decision are settled, and of these so many provably never left;
    * their quotas get them back. What a lease did not use flows back by its own way (`lease-book.ts`).
    */
-  settleById(id: string, notSent: number): void;
+  refundUnsent(id: string, calls: number, unsent: number): void;
   /** Present where leases are granted. */
   readonly lessor?: Lessor;
 }

@@ -2,17 +2,16 @@
 import { SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { PolicyVersion } from '../filters/common/brand.ts';
+import type { Journal } from '../filters/common/journal.ts';
 import type { Allow, Decision, DecisionHead } from '../filters/decision.ts';
 import type { Call } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
-import type { Debit } from '../filters/quota/quota.ts';
-import type { CheckerDeps } from './check.ts';
-import type { Checker } from './checker.ts';
+import { ownPlanes } from '../filters/metering/facts.ts';
+import type { HoldStore } from '../filters/oversight/holds.ts';
+import type { QuotaStore } from '../filters/quota/quota.ts';
+import type { CheckerDeps, Payment } from './checker-deps.ts';
 import { type Draft, denial, type Progress } from './draft.ts';
 import { decisionRecord } from './record.ts';
-
-/** What was taken for a call, so that it can be given back where the call never left. */
-export type Payment = Readonly<{ debits: readonly Debit[]; atMs: number; calls: number }>;
 
 export type Commit = Readonly<{
   /** Writes the decision down, or turns it into the denial that says it could not be. */
@@ -23,21 +22,35 @@ export type Commit = Readonly<{
     call: Call,
     startedMs: number,
   ): Decision;
-  settle: Checker['settle'];
-  settleById: Checker['settleById'];
+  /** As in `Checker`. */
+  settle(decision: Decision, outcome: 'Sent' | 'NotSent'): void;
+  refundUnsent(id: string, calls: number, unsent: number): void;
 }>;
 
-type Deps = Pick<
-  CheckerDeps,
-  'clock' | 'ids' | 'journal' | 'log' | 'quota' | 'holds' | 'locked' | 'onDecision'
->;
+type Deps = Pick<CheckerDeps, 'clock' | 'ids' | 'log' | 'locked' | 'onDecision'> &
+  Readonly<{
+    journal: Pick<Journal, 'append'>;
+    quota: Pick<QuotaStore, 'refund'>;
+    holds: Pick<HoldStore, 'settle'>;
+  }>;
 
-export function createCommit(deps: Deps): Commit {
+/** `paymentsMax` is lowered by tests only. */
+export type CommitOptions = Readonly<{ paymentsMax?: number }>;
+
+export function createCommit(deps: Deps, options: CommitOptions = {}): Commit {
+  const { paymentsMax = limits.paymentsOpenMax } = options;
+  /** Of decisions that the ledger settles, each with those of its calls that are not settled yet. */
   const paid = new Map<string, Payment>();
+  /** Of the others nobody ever tells what became of them: they are kept as long as their answer is on its way. */
+  const answering = new WeakMap<Decision, Payment>();
 
-  const keep = (id: string, payment: Payment): void => {
-    paid.set(id, payment);
-    if (paid.size <= limits.paymentsOpenMax) return;
+  const keep = (decision: Decision, payment: Payment, via: Call['via']): void => {
+    if (!ownPlanes.has(via)) {
+      answering.set(decision, payment);
+      return;
+    }
+    paid.set(decision.id, payment);
+    if (paid.size <= paymentsMax) return;
     const [oldest] = paid.keys();
     if (oldest !== undefined) paid.delete(oldest);
   };
@@ -67,7 +80,7 @@ export function createCommit(deps: Deps): Commit {
       let draft = given;
       let payment = taken;
       // A lockdown may have come while a name was resolved or a person was asked.
-      const locked = given.kind === 'Allow' ? deps.locked?.() : undefined;
+      const locked = given.kind === 'Allow' ? deps.locked() : undefined;
       if (given.kind === 'Allow' && locked !== undefined) {
         takeBack(given, taken);
         draft = denial(new SallyportError('Lockdown', locked));
@@ -86,22 +99,25 @@ export function createCommit(deps: Deps): Commit {
         if (decision.kind === 'Allow') takeBack(decision, payment);
         return { ...head(progress), ...denial(failure) };
       }
-      if (payment !== undefined) keep(decision.id, payment);
+      if (payment !== undefined) keep(decision, payment, call.via);
       deps.onDecision?.(decision, call, durationUs);
       return decision;
     },
     settle: (decision, outcome) => {
-      const payment = paid.get(decision.id);
+      const payment = paid.get(decision.id) ?? answering.get(decision);
       paid.delete(decision.id);
+      answering.delete(decision);
       if (outcome === 'NotSent' && payment !== undefined) refund(payment);
       if (decision.kind === 'Allow' && decision.hold !== undefined)
         deps.holds.settle(decision.hold, outcome, 'data plane');
     },
-    settleById: (id, notSent) => {
+    refundUnsent: (id, calls, unsent) => {
       const payment = paid.get(id);
-      paid.delete(id);
-      if (payment !== undefined && notSent > 0)
-        refund({ ...payment, calls: Math.min(notSent, payment.calls) });
+      if (payment === undefined) return;
+      const left = payment.calls - calls;
+      if (left > 0) paid.set(id, { ...payment, calls: left });
+      else paid.delete(id);
+      if (unsent > 0) refund({ ...payment, calls: Math.min(unsent, payment.calls) });
     },
   };
 }

@@ -83,7 +83,7 @@ const stageKey = `${ourPrefix}stage`;
 /** Network ext_authz knows the SNI, and our metadata the rest. */
 function decodeOpaque({ sni }: CheckRequest, metadata: CheckMetadata): Decoded {
   const ours = new Map<string, string>();
-  for (const key of ['source', 'connection', 'connect', 'agent']) {
+  for (const key of ['source', 'connection', 'connect', 'agent', 'proof']) {
     const value = metadata.get(ourPrefix + key);
     if (value !== undefined) ours.set(key, value);
   }

@@ -13,6 +13,15 @@ export type Progress = {
   quotas: readonly QuotaState[];
 };
 
+/** Nothing is known yet but the snapshot that decides. */
+export const progressUnder = (policy: CompiledPolicy): Progress => ({
+  policy,
+  agent: undefined,
+  destination: undefined,
+  verdict: undefined,
+  quotas: [],
+});
+
 /** A decision before it has its id and time. */
 export type Draft = Decision extends infer D
   ? D extends Decision

@@ -47,6 +47,8 @@ export function grantOf(decoded: Decoded, allow: Allow): Readonly<Record<string,
     grant['dst'] = dialled(allow.pin);
   }
   if (call.stage !== 'request') grant['mode'] = modes[allow.inspect];
+  // For the tunnel: what comes through it is asked of the policy of its time by this.
+  if (call.stage === 'connect' && allow.agent?.proof !== undefined) grant['proof'] = allow.agent.proof;
   if (allow.hold !== undefined) grant['hold'] = allow.hold;
   return grant;
 }

@@ -1,6 +1,6 @@
 /**
- * What stands between a server and the checker, whatever the protocol: room, time, the caller's leaving,
- * and that everything which goes wrong is a denial.
+ * What stands between a server and the checker, whatever the protocol: time, the caller's leaving, and that
+ * everything which goes wrong is a denial. How many checks there may be at once is the checker's business.
  */
 import type { Logger } from 'pino';
 import { SallyportError, toSallyportError } from '../config/errors.ts';
@@ -17,8 +17,7 @@ export type GateOptions = Readonly<{
   checker: Checker;
   log: Logger;
   clock?: Clock;
-  onRefusal?: OnRefusal;
-  checksConcurrentMax?: number;
+  onRefusal: OnRefusal;
   checkTimeoutMs?: number;
 }>;
 
@@ -43,7 +42,6 @@ export function createGate(options: GateOptions): Gate {
   const { checker, log } = options;
   const clock = options.clock ?? createClock();
   const ids = createIds(clock);
-  const checksMax = options.checksConcurrentMax ?? limits.checksConcurrentMax;
   const timeoutMs = options.checkTimeoutMs ?? limits.checkTimeoutMs;
   const running = new Set<AbortController>();
   let closed = false;
@@ -57,7 +55,7 @@ export function createGate(options: GateOptions): Gate {
         { decision: deny.id, code: error.code, detail: error.message, err: error.cause },
         'a check failed',
       );
-    options.onRefusal?.(deny, call ?? unreadRequest('envoy'));
+    options.onRefusal(deny, call ?? unreadRequest('envoy'));
     return deny;
   };
 
@@ -99,12 +97,6 @@ export function createGate(options: GateOptions): Gate {
     let decoded: Decoded | undefined;
     try {
       if (closed) throw new SallyportError('ServiceUnavailable', 'the sidecar is stopping');
-      if (running.size >= checksMax) {
-        throw new SallyportError(
-          'Overloaded',
-          `${running.size} checks are running; the limit is ${checksMax}`,
-        );
-      }
       decoded = read();
       running.add(caller);
       return { decoded, decision: await decide(decoded, caller) };

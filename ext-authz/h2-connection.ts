@@ -4,7 +4,9 @@
  * one small object, and all answers of a turn leave in one write (docs/decisions/0011).
  *
  * Everything is bounded: header block, frame, bytes of a stream and of the connection by their windows, streams
- * at once, time until a request is whole. While the peer reads nothing, nothing more is read of it.
+ * at once, time until a request is whole and until its answer is taken, work of one turn, frames that bring no
+ * request. No frame but SETTINGS costs more for there being many streams, and of those there are few. While the
+ * peer reads nothing, nothing more is read of it.
  */
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
@@ -15,21 +17,21 @@ import {
   type ErrorName,
   flag,
   frame,
-  frameBytesDefault,
-  frameHeadBytes,
   frameType,
   goaway,
   H2ConnectionError,
-  preface,
   rstStream,
   setting,
   settingsAck,
   settingsFrame,
   unpadded,
   windowDefault,
+  windowMax,
   windowUpdate,
 } from './h2-frames.ts';
 import { createHeadReader, type HeadReader } from './h2-head.ts';
+import { Patience } from './h2-patience.ts';
+import { FrameReader, type FrameTaker } from './h2-reader.ts';
 import { Sender } from './h2-sender.ts';
 import { type Accept, type Part, Stream, type StreamOwner } from './h2-stream.ts';
 
@@ -48,21 +50,19 @@ export type ConnectionOptions = Readonly<{
 /** A header block that goes over several frames. */
 type Unfinished = { id: number; isLast: boolean; parts: Buffer[]; size: number };
 
-const nothing = Buffer.alloc(0);
-/** Requests begun in one turn of the event loop: the first answers leave while the last questions are still read. */
-const requestsPerTurn = 8;
+/** Frames that a header block counts as, and a request that has come whole. */
+const heavy = 8;
 
-export class H2Connection implements StreamOwner {
+export class H2Connection implements StreamOwner, FrameTaker {
   private readonly socket: Socket;
   private readonly options: ConnectionOptions;
+  private readonly frames = new FrameReader();
+  private readonly patience = new Patience();
   private readonly heads: HeadReader = createHeadReader();
   private readonly sender: Sender;
   private readonly streams = new Map<number, Stream>();
   private readonly openedMs: number;
-  /** Bytes that came and make no whole frame yet. */
-  private rest: Buffer = nothing;
-  private prefaced = false;
-  private settled = false;
+  private hasSettings = false;
   private unfinished: Unfinished | undefined;
   private lastId = 0;
   /** What the peer may still send, and what of it is read but not yet given back. */
@@ -70,8 +70,8 @@ export class H2Connection implements StreamOwner {
   private owed = 0;
   private draining = false;
   private over = false;
-  /** Requests that were begun in this turn. */
-  private begun = 0;
+  /** Frames of this turn: the first answers leave while the last questions are still read. */
+  private work = 0;
   /** There are whole frames that wait for the next turn. */
   private behind = false;
 
@@ -80,7 +80,11 @@ export class H2Connection implements StreamOwner {
     this.options = options;
     this.openedMs = options.nowMs();
     this.window = options.windowBytes;
-    this.sender = new Sender(socket, (stream) => this.answered(stream), this.readOn);
+    this.sender = new Sender(socket, {
+      answered: (stream) => this.answered(stream),
+      drained: this.readOn,
+      nowMs: options.nowMs,
+    });
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.read(chunk));
     socket.on('error', () => socket.destroy());
@@ -107,12 +111,16 @@ export class H2Connection implements StreamOwner {
     this.socket.destroy();
   }
 
-  /** Gives up what took too long to come whole. Called now and then. */
+  /** Gives up what took too long to come whole, or to be taken. Called now and then. */
   sweep(nowMs: number): void {
+    this.patience.renew();
     const before = nowMs - limits.requestHeadersTimeoutMs;
-    if (!this.settled && this.openedMs < before) this.cut();
-    for (const stream of this.streams.values())
-      if (!stream.isWhole && stream.openedMs < before) this.abandon(stream, 'CANCEL');
+    if (!this.hasSettings && this.openedMs < before) this.cut();
+    const answersBefore = nowMs - limits.checkAnswerTimeoutMs;
+    for (const stream of this.streams.values()) {
+      const isUntaken = stream.waiting !== undefined && stream.waitsFromMs < answersBefore;
+      if (isUntaken || (!stream.isWhole && stream.openedMs < before)) this.abandon(stream, 'CANCEL');
+    }
   }
 
   send(stream: Stream, part: Part): void {
@@ -126,18 +134,18 @@ export class H2Connection implements StreamOwner {
 
   private read(chunk: Buffer): void {
     if (this.over) return;
-    this.rest = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
+    this.frames.add(chunk);
     if (!this.behind) this.readTurn();
   }
 
   private readTurn(): void {
-    this.begun = 0;
+    this.work = 0;
     try {
-      this.readFrames(this.rest);
+      this.frames.read(this);
     } catch (thrown) {
       this.fail(thrown);
     }
-    this.behind = !this.over && this.begun >= requestsPerTurn && this.rest.length >= frameHeadBytes;
+    this.behind = !this.wants() && !this.over && this.frames.hasMore;
     if (!this.behind) return;
     this.socket.pause();
     setImmediate(this.readOn);
@@ -150,35 +158,14 @@ export class H2Connection implements StreamOwner {
     if (!this.behind) this.socket.resume();
   };
 
-  private readFrames(bytes: Buffer): void {
-    let at = 0;
-    if (!this.prefaced) {
-      const came = bytes.toString('latin1', 0, preface.length);
-      if (!preface.startsWith(came)) throw connectionError('PROTOCOL_ERROR', 'this is not HTTP/2');
-      this.prefaced = came.length === preface.length;
-      if (this.prefaced) at = preface.length;
-    }
-    while (this.prefaced && this.begun < requestsPerTurn && bytes.length - at >= frameHeadBytes) {
-      const length = bytes.readUIntBE(at, 3);
-      if (length > frameBytesDefault)
-        throw connectionError(
-          'FRAME_SIZE_ERROR',
-          `a frame of ${length} bytes; ${frameBytesDefault} are allowed`,
-        );
-      const from = at + frameHeadBytes;
-      if (bytes.length < from + length) break;
-      const type = bytes[at + 3] ?? 0;
-      const flags = bytes[at + 4] ?? 0;
-      const id = bytes.readUInt32BE(at + 5) & 0x7fffffff;
-      at = from + length;
-      this.frame(type, flags, id, bytes.subarray(from, at));
-      if (this.over) return;
-    }
-    this.rest = at === bytes.length ? nothing : bytes.subarray(at);
+  wants(): boolean {
+    return !this.over && this.work < limits.checkFramesPerTurnMax;
   }
 
-  private frame(type: number, flags: number, id: number, payload: Buffer): void {
-    if (!this.settled && (type !== frameType.settings || (flags & flag.ack) !== 0))
+  take(type: number, flags: number, id: number, payload: Buffer): void {
+    this.work += 1;
+    if (type !== frameType.data && type !== frameType.windowUpdate) this.patience.idle();
+    if (!this.hasSettings && (type !== frameType.settings || (flags & flag.ack) !== 0))
       throw connectionError('PROTOCOL_ERROR', 'the first frame is not SETTINGS');
     if (this.unfinished !== undefined && (type !== frameType.continuation || id !== this.unfinished.id))
       throw connectionError('PROTOCOL_ERROR', 'a header block is interrupted');
@@ -224,6 +211,7 @@ export class H2Connection implements StreamOwner {
     const stream = this.streams.get(id);
     if (stream === undefined) {
       this.assertNotIdle(id);
+      this.patience.idle();
       this.giveBack(payload.length);
       return;
     }
@@ -235,6 +223,7 @@ export class H2Connection implements StreamOwner {
     }
     const bytes = unpadded(flags, payload);
     if (bytes.length > 0) stream.receiver?.data(bytes);
+    else this.patience.idle();
     if ((flags & flag.endStream) !== 0 && !stream.isOver) this.whole(stream);
   }
 
@@ -263,6 +252,7 @@ export class H2Connection implements StreamOwner {
   }
 
   private onBlock(id: number, isLast: boolean, block: Buffer): void {
+    this.work += heavy - 1;
     const known = this.streams.get(id);
     if (known !== undefined) {
       this.heads.skip(block);
@@ -284,14 +274,13 @@ export class H2Connection implements StreamOwner {
     this.streams.set(id, stream);
     stream.isWhole = isLast;
     stream.receiver = this.options.accept(stream, head);
-    if (!isLast) return;
-    this.begun += 1;
-    stream.receiver.end();
+    if (isLast && !stream.isOver) this.whole(stream);
   }
 
   private whole(stream: Stream): void {
     stream.isWhole = true;
-    this.begun += 1;
+    this.work += heavy - 1;
+    this.patience.request();
     this.giveBack(stream.held);
     stream.held = 0;
     stream.receiver?.end();
@@ -308,11 +297,15 @@ export class H2Connection implements StreamOwner {
     const isAck = (flags & flag.ack) !== 0;
     assertFrame(isAck ? payload.length === 0 : payload.length % 6 === 0, id === 0);
     if (isAck) return;
+    this.patience.settings();
+    this.hasSettings = true;
+    let streamWindow: number | undefined;
     for (let at = 0; at < payload.length; at += 6) {
       const value = payload.readUInt32BE(at + 2);
       switch (payload.readUInt16BE(at)) {
         case setting.initialWindowSize:
-          this.sender.setStreamWindow(value, this.streams.values());
+          if (value > windowMax) throw connectionError('FLOW_CONTROL_ERROR', 'a window is too large');
+          streamWindow = value;
           break;
         case setting.maxFrameSize:
           this.sender.setFrameBytesMax(value);
@@ -321,7 +314,8 @@ export class H2Connection implements StreamOwner {
           if (value > 1) throw connectionError('PROTOCOL_ERROR', 'a setting out of its bounds');
       }
     }
-    this.settled = true;
+    // Once a frame, whatever it says in between: every open stream follows.
+    if (streamWindow !== undefined) this.sender.setStreamWindow(streamWindow, this.streams.values());
     this.sender.put(settingsAck);
   }
 
@@ -329,10 +323,13 @@ export class H2Connection implements StreamOwner {
     assertFrame(payload.length === 4, true);
     const by = payload.readUInt32BE(0) & 0x7fffffff;
     const stream = this.streams.get(id);
+    const { sentBytes } = this.sender;
     if (id === 0) this.sender.widen(by);
     else if (stream === undefined) this.assertNotIdle(id);
     else if (!this.sender.widenStream(stream, by))
       this.abandon(stream, by === 0 ? 'PROTOCOL_ERROR' : 'FLOW_CONTROL_ERROR');
+    // One that lets something of an answer out is the answer's, however small its steps.
+    if (this.sender.sentBytes === sentBytes) this.patience.idle();
   }
 
   /** Section 5.1.1: a stream that was never opened. */

@@ -154,37 +154,45 @@ function refusalOf(call: GrpcCall, head: RequestHead, options: GrpcOptions): (()
 
 /** Collects the one message. */
 function receive(call: GrpcCall, method: Method): Receiver {
-  const parts: Buffer[] = [];
+  /** The first piece as it came; more go into one buffer of ours, so that no tiny piece is kept for itself. */
+  let bytes: Buffer = nothing;
   let size = 0;
   let expected: number | undefined;
+  const add = (piece: Buffer): void => {
+    const sum = size + piece.length;
+    if (size === 0) bytes = piece;
+    else {
+      if (sum > bytes.length) {
+        // Room grows with what has come, whatever length the message says it has.
+        const wider = Buffer.allocUnsafe(Math.max(sum, Math.min(2 * sum, expected ?? 0)));
+        bytes.copy(wider, 0, 0, size);
+        bytes = wider;
+      }
+      piece.copy(bytes, size);
+    }
+    size = sum;
+  };
   return {
-    data: (bytes) => {
-      parts.push(bytes);
-      size += bytes.length;
+    data: (piece) => {
+      add(piece);
       if (expected === undefined && size >= prefixBytes) {
-        const head = whole(parts);
-        if ((head[0] ?? 0) !== 0)
-          return call.fail(grpcStatus.unimplemented, 'compressed messages are not read');
-        expected = head.readUInt32BE(1) + prefixBytes;
+        if (bytes[0] !== 0) return call.fail(grpcStatus.unimplemented, 'compressed messages are not read');
+        expected = bytes.readUInt32BE(1) + prefixBytes;
         if (expected - prefixBytes > limits.checkRequestBytesMax)
           return call.fail(
             grpcStatus.resourceExhausted,
             `the message is larger than ${limits.checkRequestBytesMax} bytes`,
           );
       }
+      if (expected !== undefined && size > expected) call.fail(grpcStatus.internal, notOne);
     },
     end: () => {
-      if (size !== expected) call.fail(grpcStatus.internal, 'there is not exactly one message');
-      else method(call, whole(parts).subarray(prefixBytes));
+      if (size !== expected) call.fail(grpcStatus.internal, notOne);
+      else method(call, bytes.subarray(prefixBytes, size));
     },
     gone: () => call.leave(),
   };
 }
 
-function whole(parts: Buffer[]): Buffer {
-  const [only] = parts;
-  if (parts.length === 1 && only !== undefined) return only;
-  const all = Buffer.concat(parts);
-  parts.splice(0, parts.length, all);
-  return all;
-}
+const nothing = Buffer.alloc(0);
+const notOne = 'there is not exactly one message';

@@ -11,27 +11,39 @@ import {
 } from './h2-frames.ts';
 import type { Part, Stream } from './h2-stream.ts';
 
+export type SenderOwner = Readonly<{
+  /** Told when the last of a stream's answer was put. */
+  answered(stream: Stream): void;
+  /** Told when the peer takes again what is written. */
+  drained(): void;
+  nowMs(): number;
+}>;
+
 export class Sender {
   private readonly socket: Socket;
-  /** Told when the last of a stream's answer was put. */
-  private readonly answered: (stream: Stream) => void;
+  private readonly owner: SenderOwner;
   private window = windowDefault;
   /** What the peer takes on each new stream. */
   streamWindow = windowDefault;
   private frameBytesMax = frameBytesDefault;
-  /** Streams whose answers wait for a window. */
+  /**
+   * Streams whose answers wait for the connection's window. One that waits for its own is not among them: only
+   * its own frames, or a setting, help it, and no other stream's frame pays for looking at it.
+   */
   private readonly blocked = new Set<Stream>();
   private out = '';
   private flushing = false;
+  /** Of answers' data. */
+  sentBytes = 0;
   /** The peer does not take what is written, for now. */
   isFull = false;
 
-  constructor(socket: Socket, answered: (stream: Stream) => void, drained: () => void) {
+  constructor(socket: Socket, owner: SenderOwner) {
     this.socket = socket;
-    this.answered = answered;
+    this.owner = owner;
     socket.on('drain', () => {
       this.isFull = false;
-      drained();
+      owner.drained();
     });
   }
 
@@ -57,7 +69,8 @@ export class Sender {
     if (stream.waiting !== undefined) stream.waiting.push(part);
     else if (!this.isSent(stream, part)) {
       stream.waiting = [part];
-      this.blocked.add(stream);
+      stream.waitsFromMs = this.owner.nowMs();
+      if (stream.window > 0) this.blocked.add(stream);
     }
   }
 
@@ -71,27 +84,30 @@ export class Sender {
     if (by === 0) throw connectionError('PROTOCOL_ERROR', 'a window is widened by nothing');
     this.window += by;
     if (this.window > windowMax) throw tooWide();
-    this.pump();
+    for (const stream of this.blocked) {
+      if (this.window === 0) return;
+      this.resume(stream);
+    }
   }
 
   /** False where that is more than a window can be. */
   widenStream(stream: Stream, by: number): boolean {
     if (by === 0 || stream.window + by > windowMax) return false;
     stream.window += by;
-    this.pump();
+    this.resume(stream);
     return true;
   }
 
   /** Section 6.9.2: streams that are open follow, by the difference, maybe below zero. */
   setStreamWindow(window: number, open: Iterable<Stream>): void {
-    if (window > windowMax) throw tooWide();
     const by = window - this.streamWindow;
+    if (by === 0) return;
     this.streamWindow = window;
     for (const stream of open) {
       stream.window += by;
       if (stream.window > windowMax) throw tooWide();
+      this.resume(stream);
     }
-    this.pump();
   }
 
   setFrameBytesMax(bytes: number): void {
@@ -105,7 +121,7 @@ export class Sender {
     if ('block' in part) {
       const flags = flag.endHeaders | (part.last ? flag.endStream : 0);
       this.put(frame(frameType.headers, flags, stream.id, part.block));
-      if (part.last) this.answered(stream);
+      if (part.last) this.owner.answered(stream);
       return true;
     }
     const { data } = part;
@@ -114,22 +130,25 @@ export class Sender {
       if (bytes <= 0) return false;
       this.put(frame(frameType.data, 0, stream.id, data.slice(part.at, part.at + bytes)));
       part.at += bytes;
+      this.sentBytes += bytes;
       stream.window -= bytes;
       this.window -= bytes;
     }
     return true;
   }
 
-  private pump(): void {
-    for (const stream of this.blocked) {
-      const parts = stream.waiting ?? [];
-      let next = parts[0];
-      while (next !== undefined && this.isSent(stream, next)) {
-        parts.shift();
-        next = parts[0];
-      }
-      if (next === undefined) this.forget(stream);
+  /** Sends what waits, as far as the windows reach. */
+  private resume(stream: Stream): void {
+    const parts = stream.waiting;
+    if (parts === undefined) return;
+    let next = parts[0];
+    while (next !== undefined && this.isSent(stream, next)) {
+      parts.shift();
+      next = parts[0];
     }
+    if (next === undefined) this.forget(stream);
+    else if (stream.window > 0) this.blocked.add(stream);
+    else this.blocked.delete(stream);
   }
 }
 

@@ -31,6 +31,8 @@ export class Stream {
   window: number;
   /** What waits for a window; undefined where nothing does. */
   waiting: Part[] | undefined;
+  /** Since when, where something does. */
+  waitsFromMs = 0;
   /** Answered whole, given up, or gone. */
   isOver = false;
 

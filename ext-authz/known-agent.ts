@@ -2,10 +2,14 @@
 
 import type { Agent, Call } from '../filters/facts.ts';
 import { identify } from '../filters/identity/identify.ts';
-import type { CheckerDeps } from './check.ts';
+import type { CompiledPolicy } from '../filters/policy/compiled.ts';
+import type { CheckerDeps } from './checker-deps.ts';
 
-/** Undefined where nobody is known. Decides nothing: the check that follows identifies again, and says why. */
-export type KnownAgent = (call: Call) => Agent | undefined;
+/**
+ * Undefined where nobody is known. Decides nothing: the check that follows identifies again, and says why.
+ * @param under absent: the policy that the check uses.
+ */
+export type KnownAgent = (call: Call, under?: CompiledPolicy) => Agent | undefined;
 
 export const createKnownAgent =
   ({
@@ -14,9 +18,9 @@ export const createKnownAgent =
     users,
     planeUid,
   }: Pick<CheckerDeps, 'policy' | 'podAgent' | 'users' | 'planeUid'>): KnownAgent =>
-  (call) => {
+  (call, under = policy()) => {
     try {
-      return identify(call, policy(), { podAgent, users, planeUid });
+      return identify(call, under, { podAgent, users, planeUid });
     } catch {
       return undefined;
     }

@@ -13,7 +13,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from '../filt
 import type { Clock } from '../filters/common/time.ts';
 import { type LeaseRegion, plainPath } from '../filters/policy/lease-region.ts';
 import { dialled } from './encode.ts';
-import type { HeaderEntry } from './headers.ts';
+import { type HeaderEntry, ourPrefix } from './headers.ts';
 import type { LeaseGrant, LeaseWish, Lessor } from './lease.ts';
 import { bindSocket, type RunningServer, removeSocket, type SocketListen, stopWithin } from './listen.ts';
 import { malformed, shown } from './shape.ts';
@@ -32,7 +32,7 @@ export type LeaseServerOptions = Readonly<{
 const stages: readonly WireStage[] = ['absolute', 'base', 'mitm', 'plain'];
 
 /** Of our headers, those that say something of the connection. */
-const ours = ['x-sallyport-source', 'x-sallyport-connection', 'x-sallyport-connect', 'x-sallyport-agent'];
+const ours = ['source', 'connection', 'connect', 'agent', 'proof'].map((key) => ourPrefix + key);
 
 const idPattern = /^dec_[0-9A-HJKMNP-TV-Z]{26}$/;
 const reportPattern = /^(dec_[0-9A-HJKMNP-TV-Z]{26})=(\d{1,5})$/;

@@ -1,22 +1,19 @@
 /**
- * Grants leases: identify → canonicalise → match → region → pin → pay → commit, the same steps as a check. What
+ * Grants leases: establish → match → region → pin → pay → commit, the same steps as a check. What
  * is not a plain Allow, uniform over a region, is no lease; the request is then checked, which tells its caller why.
  */
 import { toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { DecisionId } from '../filters/common/brand.ts';
 import type { Allow, LeaseTerms } from '../filters/decision.ts';
-import { assertAgreement } from '../filters/egress/agreement.ts';
-import { canonicalDestination } from '../filters/egress/canonical.ts';
 import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
-import { identify } from '../filters/identity/identify.ts';
 import type { LeaseRegion } from '../filters/policy/lease-region.ts';
-import type { CheckerDeps } from './check.ts';
-import type { Commit, Payment } from './commit.ts';
-import type { Draft, Progress } from './draft.ts';
+import type { CheckerDeps, LessorOptions, Payment } from './checker-deps.ts';
+import type { Commit } from './commit.ts';
+import { type Draft, progressUnder } from './draft.ts';
+import { establish, factsOf } from './establish.ts';
 import type { LeaseBook } from './lease-book.ts';
 import type { LeaseProof } from './lease-proof.ts';
-import { readAsNeeded } from './read-as-needed.ts';
 
 /** What the data plane says beside the request itself. */
 export type LeaseWish = Readonly<{
@@ -55,8 +52,6 @@ export type Lessor = Readonly<{
   /** Grows with every change after which nothing that was granted before may be used: a policy, a lockdown. */
   sequence(): number;
 }>;
-
-export type LessorOptions = Readonly<{ lifeMs: number; callsMax: number }>;
 
 /** What the last lease of a class tells about how many the next one needs. */
 type Line = Readonly<{
@@ -106,18 +101,17 @@ export function createLessor(
 
   const grant = async (call: Call, wish: LeaseWish): Promise<LeaseGrant> => {
     const startedMs = deps.clock.monotonicMs();
-    if (deps.locked?.() !== undefined) return none('the sidecar is locked down');
+    if (deps.locked() !== undefined) return none('the sidecar is locked down');
     if (pauses.size > 0) return none('routes are being changed');
     if (call.stage !== 'request') return none('a tunnel is checked once');
     if (book.count() >= limits.leasesOpenMax) return none('too many leases are out');
     const policy = deps.policy();
-    const { podAgent, users, planeUid } = deps;
-    const agent = identify(call, policy, { podAgent, users, planeUid });
-    const asked = canonicalDestination(call);
-    const destination = readAsNeeded(policy, call, asked);
-    assertAgreement(call, destination);
-    const facts = { agent, destination, headers: call.headers, body: call.body, nowMs: deps.clock.wallMs() };
+    const progress = progressUnder(policy);
+    const asked = establish(deps, progress, call);
+    const { agent, destination } = asked;
+    const facts = factsOf(deps.clock, asked);
     const verdict = policy.evaluate(facts);
+    progress.verdict = verdict;
     if (verdict.kind !== 'allow') return none(`the policy says ${verdict.kind}`);
     const scope = policy.leaseRegion(agent, destination, verdict.rule);
     if ('why' in scope) return none(scope.why);
@@ -153,7 +147,6 @@ export function createLessor(
     const lifeMs = Math.min(options.lifeMs, madeWithinMs);
     const calls = Math.min(options.callsMax, room, wanted(line, rate, lifeMs));
     if (calls < limits.leaseCallsMin) return none('a lease would be too small');
-    const progress: Progress = { policy, agent, destination, verdict, quotas: [] };
     let payment: Payment | undefined;
     if (debits.length > 0) {
       const result = deps.quota.debit(debits, calls);
@@ -177,7 +170,7 @@ export function createLessor(
   };
 
   let sequence = 0;
-  let known = { policy: deps.policy(), locked: deps.locked?.() };
+  let known = { policy: deps.policy(), locked: deps.locked() };
   return {
     report: book.report,
     pause: () => {
@@ -187,7 +180,7 @@ export function createLessor(
     },
     proof: book.proof,
     sequence: () => {
-      const now = { policy: deps.policy(), locked: deps.locked?.() };
+      const now = { policy: deps.policy(), locked: deps.locked() };
       if (now.policy !== known.policy || now.locked !== known.locked) {
         known = now;
         sequence += 1;

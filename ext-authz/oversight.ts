@@ -7,15 +7,15 @@ import { SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { HoldId, PolicyVersion } from '../filters/common/brand.ts';
 import { createShares } from '../filters/common/shares.ts';
-import type { Agent, Call, Destination, Pin } from '../filters/facts.ts';
+import type { Pin } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
 import { requestDigest } from '../filters/oversight/digest.ts';
 import type { Hold } from '../filters/oversight/holds.ts';
-import { markByLength } from '../filters/oversight/mask.ts';
 import { previewOf } from '../filters/oversight/preview.ts';
 import type { Verdict } from '../filters/policy/compiled.ts';
-import type { CheckerDeps } from './check.ts';
+import type { CheckerDeps } from './checker-deps.ts';
 import { type Draft, denial, type Progress } from './draft.ts';
+import { type Asked, factsOf } from './establish.ts';
 import { asksUpgrade, readAsNeeded } from './read-as-needed.ts';
 
 export type HoldVerdict = Extract<Verdict, { kind: 'hold' }>;
@@ -26,16 +26,10 @@ export type Held =
   | Readonly<{ kind: 'answer'; draft: Draft }>;
 
 export type Oversight = {
-  (
-    progress: Progress,
-    verdict: HoldVerdict,
-    call: Call,
-    agent: Agent,
-    destination: Destination,
-    signal: AbortSignal,
-  ): Promise<Held>;
+  /** @param signal aborted when the caller went away. */
+  (asked: Asked, verdict: HoldVerdict, progress: Progress, signal: AbortSignal): Promise<Held>;
   /** Somebody else used the approval first: asks anew and answers at once. */
-  again(verdict: HoldVerdict, call: Call, agent: Agent, destination: Destination, progress: Progress): Draft;
+  again(asked: Asked, verdict: HoldVerdict, progress: Progress): Draft;
 };
 
 export function createOversight(deps: CheckerDeps): Oversight {
@@ -46,18 +40,12 @@ export function createOversight(deps: CheckerDeps): Oversight {
     if (hold.state === 'Pending') return;
     for (const wake of waiters.get(hold.id) ?? []) wake();
   });
-  const isStopping = (): boolean => deps.stopping?.aborted === true;
-  deps.stopping?.addEventListener('abort', () => {
+  const isStopping = (): boolean => deps.stopping.aborted;
+  deps.stopping.addEventListener('abort', () => {
     for (const wake of [...waiters.values()].flatMap((ofOne) => [...ofOne])) wake();
   });
 
-  const open = (
-    verdict: HoldVerdict,
-    call: Call,
-    agent: Agent,
-    destination: Destination,
-    progress: Progress,
-  ): Hold => {
+  const open = ({ call, agent, destination }: Asked, verdict: HoldVerdict, progress: Progress): Hold => {
     const chain = delegationChain(agent);
     return deps.holds.open({
       agent: agent.name,
@@ -70,7 +58,7 @@ export function createOversight(deps: CheckerDeps): Oversight {
       quorum: verdict.quorum,
       notRequester: verdict.notRequester,
       digest: requestDigest(agent, chain, call, destination),
-      request: previewOf(call, destination, deps.mark ?? markByLength),
+      request: previewOf(call, destination, deps.mark),
       reason: verdict.reason,
       timeoutMs: verdict.timeoutMs,
     });
@@ -105,22 +93,14 @@ export function createOversight(deps: CheckerDeps): Oversight {
     });
 
   /** The rule that holds this request under the policy of this moment, or the reason why none does any more. */
-  const stillDecides = (
-    hold: Hold,
-    call: Call,
-    agent: Agent,
-    destination: Destination,
-    progress: Progress,
-  ): HoldVerdict => {
+  const stillDecides = (hold: Hold, asked: Asked, progress: Progress): HoldVerdict => {
     const now = deps.policy();
     progress.policy = now;
-    const facts = {
-      agent,
-      destination: readAsNeeded(now, call, destination),
-      headers: call.headers,
-      body: call.body,
-      nowMs: deps.clock.wallMs(),
-    };
+    const { call, agent } = asked;
+    const facts = factsOf(deps.clock, {
+      ...asked,
+      destination: readAsNeeded(now, call, asked.destination),
+    });
     const verdict = now.agent(agent.name) === undefined ? undefined : now.evaluate(facts);
     if (verdict !== undefined) progress.verdict = verdict;
     if (verdict?.kind === 'forbid') throw new SallyportError('Forbidden', verdict.reason);
@@ -139,7 +119,8 @@ export function createOversight(deps: CheckerDeps): Oversight {
     return { kind: 'answer', draft: { ...denial(new SallyportError(code, reason)), hold: hold.id } };
   };
 
-  const oversight: Oversight = async (progress, verdict, call, agent, destination, signal) => {
+  const oversight: Oversight = async (asked, verdict, progress, signal) => {
+    const { call, agent, destination } = asked;
     if (asksUpgrade(call))
       throw new SallyportError(
         'ProtocolNotAllowed',
@@ -148,10 +129,9 @@ export function createOversight(deps: CheckerDeps): Oversight {
     // Where it may never go, nobody is asked.
     await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
     const digest = requestDigest(agent, delegationChain(agent), call, destination);
-    let hold =
-      deps.holds.findForRequest(agent.name, digest) ?? open(verdict, call, agent, destination, progress);
+    let hold = deps.holds.findForRequest(agent.name, digest) ?? open(asked, verdict, progress);
     if (hold.ruleDigest !== verdict.ruleDigest && (hold.state === 'Pending' || hold.state === 'Approved')) {
-      hold = open(verdict, call, agent, destination, progress);
+      hold = open(asked, verdict, progress);
     }
     if (
       hold.state === 'Pending' &&
@@ -172,7 +152,7 @@ export function createOversight(deps: CheckerDeps): Oversight {
         // Released now, it might not be sent any more: the approval stays for the next try.
         if (signal.aborted || isStopping()) return { kind: 'answer', draft: pending(verdict, hold) };
         const pin = await deps.resolver.pin(destination.host, destination.port, verdict.internal, agent.name);
-        stillDecides(hold, call, agent, destination, progress);
+        stillDecides(hold, asked, progress);
         return { kind: 'release', hold: hold.id, pin };
       }
       case 'Denied':
@@ -211,10 +191,9 @@ export function createOversight(deps: CheckerDeps): Oversight {
       case 'Released':
       case 'Sent':
       case 'NotSent':
-        return { kind: 'answer', draft: oversight.again(verdict, call, agent, destination, progress) };
+        return { kind: 'answer', draft: oversight.again(asked, verdict, progress) };
     }
   };
-  oversight.again = (verdict, call, agent, destination, progress) =>
-    pending(verdict, open(verdict, call, agent, destination, progress));
+  oversight.again = (asked, verdict, progress) => pending(verdict, open(asked, verdict, progress));
   return oversight;
 }

@@ -1,14 +1,21 @@
 /** Decisions and hold transitions as the journal keeps them. */
+import { shorten } from '../filters/common/journal-record.ts';
 import type { DecisionRecord, HoldRecord, Outcome } from '../filters/common/record.ts';
 import { type Timestamp, toWireTimestamp } from '../filters/common/time.ts';
 import { traceparentOf } from '../filters/common/traceparent.ts';
 import { type Allow, type Decision, errorCodeOf, type LeaseTerms } from '../filters/decision.ts';
+import { methodName } from '../filters/egress/canonical.ts';
 import type { Call, Destination } from '../filters/facts.ts';
 import type { Hold, HoldState } from '../filters/oversight/holds.ts';
+import type { RefusedRequest } from './refusal.ts';
+
+/** A method that no rule can name is whatever a caller made up: it is not written down. */
+const knownMethod = (method: string): string =>
+  method === '' || methodName.test(method) ? method : '_OTHER';
 
 /** `GET`, or `POST tools/call search_docs` for MCP. */
 export function whatOf(destination: Destination | undefined, call: Pick<Call, 'method'>): string {
-  const method = destination?.method ?? call.method;
+  const method = destination?.method ?? knownMethod(call.method);
   if (destination?.mcp.kind !== 'call') return method;
   return [method, destination.mcp.method, destination.mcp.tool].filter((part) => part !== '').join(' ');
 }
@@ -34,6 +41,12 @@ function outcomeOf(decision: Decision): Outcome {
 export const isOpened = (decision: Allow): boolean => decision.pin === undefined;
 export const openedWhy = 'opened to be read; each request is decided';
 
+/** The path stands in `resource`: a caller who makes it long makes the record long once. */
+const withoutPath = (reason: string, destination: Destination | undefined): string =>
+  destination === undefined
+    ? reason
+    : reason.replace(`:${destination.port}${destination.path}`, `:${destination.port}`);
+
 function whyOf(decision: Decision): string {
   switch (decision.kind) {
     case 'Allow':
@@ -42,7 +55,7 @@ function whyOf(decision: Decision): string {
         return `lease of ${decision.lease.calls} calls for ${decision.lease.lifeMs} ms`;
       return decision.hold === undefined ? '' : `approved by hold ${decision.hold}`;
     case 'Deny':
-      return decision.reason;
+      return withoutPath(decision.reason, decision.destination);
     case 'RequiresOversight':
       return `held by ${decision.policy_id}`;
     case 'QuotaExceeded':
@@ -57,7 +70,8 @@ const holdOf = (decision: Decision): string =>
 
 /** What a record takes from the call itself; all of it is empty where the call could not be read. */
 type Told = Pick<Call, 'method' | 'via' | 'requestId'> &
-  Partial<Pick<Call, 'stage' | 'connection' | 'headers'>>;
+  Partial<Pick<Call, 'stage' | 'connection' | 'headers'>> &
+  Pick<RefusedRequest, 'line' | 'count'>;
 
 type Facts = Pick<
   DecisionRecord,
@@ -73,6 +87,8 @@ type Facts = Pick<
   | 'mcp_invalid'
   | 'quotas'
   | 'traceparent'
+  | 'line'
+  | 'count'
 >;
 
 /** What most records have not: each is there only where it says something, so that a plain line stays short. */
@@ -85,7 +101,7 @@ function factsOf(decision: Decision, call: Told): Facts {
     ...(lease && {
       calls: lease.calls,
       lease_ms: lease.lifeMs,
-      lease_path: lease.path,
+      lease_path: shorten(lease.path),
       lease_exact: lease.exact,
     }),
     ...(call.stage === 'connect' || call.stage === 'tunnel' ? { stage: call.stage } : {}),
@@ -97,6 +113,8 @@ function factsOf(decision: Decision, call: Told): Facts {
       ? {}
       : { quotas: quotas.map(({ name, used, limit }) => ({ name, used, limit })) }),
     ...(traceparent === undefined ? {} : { traceparent }),
+    ...(call.line === undefined ? {} : { line: call.line }),
+    ...(call.count === undefined ? {} : { count: call.count }),
   };
 }
 
@@ -113,8 +131,10 @@ export function decisionRecord(decision: Decision, call: Told, durationUs: numbe
     code: errorCodeOf(decision) ?? '',
     rule: decision.rule ?? '',
     what: whatOf(decision.destination, call),
-    resource: lease === undefined ? resourceOf(decision.destination) : leasedOf(decision.destination, lease),
-    why: whyOf(decision),
+    resource: shorten(
+      lease === undefined ? resourceOf(decision.destination) : leasedOf(decision.destination, lease),
+    ),
+    why: shorten(whyOf(decision)),
     outcome: outcomeOf(decision),
     pin: pin === undefined ? '' : `${pin.address}:${pin.port}`,
     hold: holdOf(decision),
@@ -154,6 +174,6 @@ export function holdRecord(hold: Hold, at: Timestamp): HoldRecord {
     why: hold.note,
     outcome: holdOutcomes[hold.state],
     what: hold.request.method,
-    resource: hold.request.url.split('?', 1)[0] ?? '',
+    resource: shorten(hold.request.url.split('?', 1)[0] ?? ''),
   };
 }

@@ -5,9 +5,17 @@ import type { Clock } from '../filters/common/time.ts';
 import type { Deny } from '../filters/decision.ts';
 import type { Agent, Call, Destination } from '../filters/facts.ts';
 import { delegationChain } from '../filters/identity/chain.ts';
+import { denial } from './draft.ts';
 
 /** Of a request that was refused before its check, what record and log tell. Empty where it could not be read. */
-export type RefusedRequest = Readonly<Pick<Call, 'method' | 'authority' | 'path' | 'requestId' | 'via'>>;
+export type RefusedRequest = Readonly<
+  Pick<Call, 'method' | 'authority' | 'path' | 'requestId' | 'via'> & {
+    /** That told of it in Envoy's access log. */
+    line?: string;
+    /** It stands for so many. */
+    count?: number;
+  }
+>;
 
 export const unreadRequest = (via: Call['via']): RefusedRequest => ({
   method: '',
@@ -28,11 +36,7 @@ const noPolicy = '' as PolicyVersion;
 
 export function refusal(error: SallyportError, clock: Clock, id: DecisionId, found: Found = {}): Deny {
   return {
-    kind: 'Deny',
-    code: error.code,
-    reason: error.message,
-    retryAfterMs: error.retryAfterMs,
-    hold: undefined,
+    ...denial(error),
     id,
     at: clock.now(),
     policyVersion: noPolicy,

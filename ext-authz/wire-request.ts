@@ -116,6 +116,11 @@ export function connectionOf(
   if (tunnelAgent.length > limits.policyNameCharsMax || !/^[a-z0-9._-]*$/.test(tunnelAgent)) {
     throw malformed(`${ourPrefix}agent is not the name of an agent`);
   }
+  // What is none by its words is refused by identity: nobody is known by it.
+  const tunnelProof = inTunnel ? given(ours.get('proof')) : '';
+  if (!/^[a-z0-9-]{0,96}$/.test(tunnelProof)) {
+    throw malformed(`${ourPrefix}proof is not up to 96 letters and digits`);
+  }
   const sni = inTunnel ? wire.sni.toLowerCase() : '';
   if (sni !== '') assertAuthority(sni);
   return {
@@ -124,6 +129,7 @@ export function connectionOf(
     connectionId,
     peerSpiffeId: !inTunnel && wire.principal.startsWith('spiffe://') ? wire.principal : '',
     tunnelAgent,
+    tunnelProof,
     tunnelAuthority,
     sni,
   };
@@ -203,7 +209,7 @@ export function decodeWireRequest(wire: WireRequest): Decoded {
 const alwaysRemoved = [
   'proxy-authorization',
   'proxy-connection',
-  ...['source', 'connection', 'connect', 'agent'].map((key) => ourPrefix + key),
+  ...['source', 'connection', 'connect', 'agent', 'proof'].map((key) => ourPrefix + key),
 ] as const;
 
 function toRemove(read: ReadHeaders): readonly string[] {

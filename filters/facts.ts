@@ -26,6 +26,8 @@ export type Connection = Readonly<{
   peerSpiffeId: string;
   /** Agent that the CONNECT check of this tunnel found; empty outside a tunnel. */
   tunnelAgent: string;
+  /** What that agent was known by (`filters/identity/proof.ts`), as the check told it; empty outside a tunnel. */
+  tunnelProof: string;
   /** Authority (`host:port`) of the CONNECT around this request; empty outside a tunnel. */
   tunnelAuthority: string;
   /** SNI of the TLS connection, lower case; empty without TLS. */
@@ -74,6 +76,8 @@ export type Agent = Readonly<{
   labels: Readonly<Record<string, string>>;
   /** How the agent was known: for the record. `tunnel`: by the check of the CONNECT around this request. */
   by: 'certificate' | 'credential' | 'user' | 'pod' | 'tunnel';
+  /** What it was known by, for the tunnel that its CONNECT opens; absent inside one, and where nobody called. */
+  proof?: string;
 }>;
 
 /** Who acts for whom, outermost first, the agent itself last. One link until delegation arrives. */

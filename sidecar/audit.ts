@@ -12,6 +12,7 @@ import { auditDirectory, openIdentity } from '../filters/audit/identity.ts';
 import type { KeyRing } from '../filters/audit/keys.ts';
 import { type AuditLog, openAuditLog, readCheckpoint } from '../filters/audit/log.ts';
 import { prune } from '../filters/audit/retention.ts';
+import { type ContentRoom, createContentRoom, type Fullness } from '../filters/audit/room.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { Ending } from './ending.ts';
@@ -50,7 +51,8 @@ export type AuditOptions = Readonly<{
   ending: Ending;
 }>;
 
-const dayMs = 24 * 60 * 60 * 1000;
+const hourMs = 60 * 60 * 1000;
+const dayMs = 24 * hourMs;
 
 export async function openAudit(options: AuditOptions): Promise<Audit> {
   const { settings, stateDir, keys, state, clock, ids, log: logger, metrics, policy, ending } = options;
@@ -62,7 +64,13 @@ export async function openAudit(options: AuditOptions): Promise<Audit> {
     ...{ identity, clock, signers, journal: state.journalFile },
     onError: (err) => logger.error({ err }, 'the audit log'),
   });
-  state.follow(log);
+  const room = createContentRoom({
+    bytesMax: settings.content_bytes_max,
+    windowMs: settings.content_hours_min * hourMs,
+    monotonicMs: clock.monotonicMs,
+  });
+  const begun = followed(log, room, state.journalFile.place().file);
+  state.follow(begun.follower);
   log.onPublished(({ size }) => {
     metrics.add('auditCheckpoints');
     metrics.set('auditLeaves', size);
@@ -85,7 +93,7 @@ export async function openAudit(options: AuditOptions): Promise<Audit> {
       logger.error({ err, policy: now.version }, 'a change of the policy could not be written down');
     }
   });
-  startPruning({ ...options, auditLog: log, record });
+  startPruning({ ...options, auditLog: log, record, room, onBegun: begun.onBegun });
   const witnesses =
     settings.witnesses.length === 0
       ? undefined
@@ -100,6 +108,11 @@ export async function openAudit(options: AuditOptions): Promise<Audit> {
       ask: () => {
         const { size, behind, failure } = log.health();
         if (failure !== undefined) return { status: 'Unhealthy', detail: failure };
+        if (room.fullness() !== 'free')
+          return {
+            status: 'Degraded',
+            detail: `more than audit.content_bytes_max, ${settings.content_bytes_max} bytes, within audit.content_hours_min, ${settings.content_hours_min} hours: agents that wrote much of it are refused`,
+          };
         return { status: 'Healthy', detail: `${size} leaves, ${behind} records to come` };
       },
     },
@@ -126,17 +139,62 @@ function tellOfRestore(stateDir: string, record: Recorder): void {
   rmSync(file);
 }
 
-function startPruning(options: AuditOptions & Readonly<{ auditLog: AuditLog; record: Recorder }>): void {
-  const { settings, stateDir, auditLog, record, clock, log: logger, ending } = options;
+/** The log as the journal's follower, with the room that there is, and who is to be told of each new file. */
+function followed(
+  log: AuditLog,
+  room: ContentRoom,
+  current: string,
+): Readonly<{ follower: AuditLog; onBegun(listener: () => void): void }> {
+  let newest = current;
+  let listener = (): void => undefined;
+  return {
+    follower: {
+      ...log,
+      refusal: (records) => log.refusal(records) ?? room.refusal(records),
+      appended: (written) => {
+        log.appended(written);
+        room.wrote(written);
+        const file = written.at(-1)?.file ?? newest;
+        if (file === newest) return;
+        newest = file;
+        listener();
+      },
+    },
+    onBegun: (next) => {
+      listener = next;
+    },
+  };
+}
+
+function startPruning(
+  options: AuditOptions &
+    Readonly<{
+      auditLog: AuditLog;
+      record: Recorder;
+      room: ContentRoom;
+      onBegun(listener: () => void): void;
+    }>,
+): void {
+  const { settings, stateDir, auditLog, record, room, clock, log: logger, ending } = options;
   const policy = {
     contentMs: settings.retention_days * dayMs,
+    contentMsMin: settings.content_hours_min * hourMs,
     contentBytesMax: settings.content_bytes_max,
     tilesMs: settings.tiles_days === null ? undefined : settings.tiles_days * dayMs,
+  };
+  const tellOfRoom = (fullness: Fullness): void => {
+    if (fullness === 'free') logger.info('there is room again for the content of records');
+    else
+      logger.error(
+        `there is more than audit.content_bytes_max, ${settings.content_bytes_max} bytes, and nothing older than audit.content_hours_min, ${settings.content_hours_min} hours: ${fullness === 'over' ? 'every agent is' : 'agents that wrote much of it are'} refused`,
+      );
   };
   let running: Promise<void> | undefined;
   const look = (): void => {
     running ??= prune({ stateDir, log: auditLog, record, clock }, policy)
-      .then(({ files }) => {
+      .then(({ files, fullness }) => {
+        if (fullness !== room.fullness()) tellOfRoom(fullness);
+        room.found(fullness);
         if (files.length > 0) logger.info({ files }, 'content was let go, as the settings say');
       })
       .catch((err: unknown) =>
@@ -148,6 +206,8 @@ function startPruning(options: AuditOptions & Readonly<{ auditLog: AuditLog; rec
   };
   const timer = setInterval(look, limits.auditPruneEveryMs).unref();
   look();
+  // Ten minutes are enough to write more than may be kept.
+  options.onBegun(look);
   ending.add('retention', async () => {
     clearInterval(timer);
     await running;

@@ -70,8 +70,7 @@ export function openChecking(options: {
   state.ledger.onSettled(({ facts, kind, calls }) => {
     // `Expired` is silence, and a stalled Envoy is silent too: only what a line tells is given back here. What a
     // lease did not use flows back by its book.
-    const notSent = kind === 'NotSent' ? calls : 0;
-    if (facts.leaseMs === undefined || notSent > 0) checker.settleById(facts.id, notSent);
+    checker.refundUnsent(facts.id, calls, kind === 'NotSent' ? calls : 0);
   });
   return {
     checker,

@@ -19,6 +19,8 @@ export type DecisionFields = Readonly<{
   retry_after_ms?: number;
   hold?: string;
   hold_timeout_ms?: number;
+  /** Calls that this one decision stands for. */
+  lease?: number;
   quota?: Readonly<{ name: string; left: number; limit: number }>;
   shadow?: readonly string[];
   via: string;
@@ -78,6 +80,7 @@ export function decisionFields(decision: Decision, call: Told, durationMs?: numb
     ...(retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }),
     ...(hold === undefined ? {} : { hold }),
     ...(decision.kind === 'RequiresOversight' ? { hold_timeout_ms: decision.timeout } : {}),
+    ...(decision.kind === 'Allow' && decision.lease ? { lease: decision.lease.calls } : {}),
     ...(quota === undefined ? {} : { quota }),
     ...(decision.shadow.length === 0
       ? {}
@@ -112,6 +115,7 @@ export function decisionLine(
     printable(fields.resource, 200),
   ];
   if (fields.rule !== '') parts.push(`rule=${printable(fields.rule, 128)}`);
+  if (fields.lease !== undefined) parts.push(`lease of ${fields.lease} calls`);
   if (fields.quota !== undefined) parts.push(`quota ${fields.quota.left}/${fields.quota.limit} left`);
   if (fields.shadow !== undefined) parts.push(`shadow=${printable(fields.shadow.join(','), 200)}`);
   if (fields.code !== undefined) parts.push(fields.code);

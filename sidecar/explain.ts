@@ -92,6 +92,7 @@ export function callOf(request: ExplainRequest): Call {
       connectionId: '',
       peerSpiffeId: '',
       tunnelAgent: '',
+      tunnelProof: '',
       tunnelAuthority: '',
       sni: scheme === 'https' && isIP(host) === 0 ? host.toLowerCase() : '',
     },

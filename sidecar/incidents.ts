@@ -6,7 +6,8 @@
 import type { Logger } from 'pino';
 import { type ErrorCode, errors, SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
-import { type OnRefusal, refusal } from '../ext-authz/refusal.ts';
+import { decisionRecord } from '../ext-authz/record.ts';
+import { type OnRefusal, refusal, unreadRequest } from '../ext-authz/refusal.ts';
 import type { Ids } from '../filters/common/ids.ts';
 import type { Journal } from '../filters/common/journal.ts';
 import { printable } from '../filters/common/printable.ts';
@@ -30,6 +31,8 @@ export type Incidents = Readonly<{
   bypass(kind: Bypass, use: LedgerUse, line: string): void;
   /** Lines were lost: so many calls have an outcome that nobody knows. */
   gap(calls: number, why: string): void;
+  /** A line of the log that is there and cannot be read; it may have told of a call. */
+  unreadable(line: string): void;
   /** Envoy refused by itself. */
   refused(use: LedgerUse, line: string): void;
   /** Tells what was only counted in the second before. */
@@ -47,8 +50,7 @@ export type IncidentDeps = Readonly<{
   onBypass: (record: IncidentRecord) => void;
 }>;
 
-/** Leads the place in the log that a refusal's record names as its request. */
-export const lineMark = 'log:';
+const unreadableWhy = 'of the access log cannot be read: what it told is lost';
 
 /** `https://host/path`, as the client wrote it: not canonical, and without a query. */
 export const resourceOfUse = ({ scheme, authority, path }: LedgerUse): string =>
@@ -82,8 +84,10 @@ export function createIncidents(deps: IncidentDeps): Incidents {
   const { journal, ids, clock, log, metrics } = deps;
   const mayTellBypass = perSecond(clock, limits.incidentsPerSecondMax);
   const mayTellRefusal = perSecond(clock, limits.refusalsPerSecondMax);
+  const mayTellUnreadable = perSecond(clock, limits.incidentsPerSecondMax);
   const untold = new Map<Bypass, number>();
-  let untoldRefusals = 0;
+  const untoldRefusals = new Map<ErrorCode, number>();
+  let untoldUnreadable = 0;
 
   const write = (fields: Pick<IncidentRecord, 'kind' | 'count' | 'why'> & Partial<IncidentRecord>) => {
     const record: IncidentRecord = {
@@ -117,17 +121,21 @@ export function createIncidents(deps: IncidentDeps): Incidents {
       deps.onBypass(write({ kind, decision, upstream, what, resource, why, line, count: 1 }));
     },
     gap: (count, why) => void write({ kind: 'Gap', count, why }),
+    unreadable: (line) => {
+      if (mayTellUnreadable()) write({ kind: 'Gap', count: 1, why: `a line ${unreadableWhy}`, line });
+      else untoldUnreadable += 1;
+    },
     refused: (use, line) => {
       const code = codeOf(use);
       const why = use.details === '' ? errors[code].title : `${errors[code].title} (${use.details})`;
       const deny = refusal(new SallyportError(code, why), clock, ids.decision());
       if (!mayTellRefusal()) {
-        untoldRefusals += 1;
+        untoldRefusals.set(code, (untoldRefusals.get(code) ?? 0) + 1);
         countDecision(metrics, deny, 0);
         return;
       }
       const { method, authority, path } = use;
-      deps.onRefusal(deny, { method, authority, path, requestId: `${lineMark}${line}`, via: 'envoy' });
+      deps.onRefusal(deny, { method, authority, path, requestId: '', via: 'envoy', line });
     },
     flush: () => {
       for (const [kind, count] of untold) {
@@ -135,12 +143,21 @@ export function createIncidents(deps: IncidentDeps): Incidents {
         deps.onBypass(write({ kind, count, why }));
         untold.delete(kind);
       }
-      if (untoldRefusals === 0) return;
-      log.warn(
-        { refusals: untoldRefusals },
-        `Envoy refused ${untoldRefusals} more requests, which are counted and not written down one by one`,
-      );
-      untoldRefusals = 0;
+      if (untoldUnreadable > 0)
+        write({
+          kind: 'Gap',
+          count: untoldUnreadable,
+          why: `${untoldUnreadable} more lines ${unreadableWhy}`,
+        });
+      untoldUnreadable = 0;
+      for (const [code, count] of untoldRefusals) {
+        const why = `${count} more requests, of which each was refused by Envoy: ${errors[code].title}`;
+        const deny = refusal(new SallyportError(code, why), clock, ids.decision());
+        // Counted one by one already, so this is a record and no decision to observe.
+        journal.append(decisionRecord(deny, { ...unreadRequest('envoy'), count }, 0));
+        log.warn({ decision: deny.id, code, count }, why);
+        untoldRefusals.delete(code);
+      }
     },
   };
 }

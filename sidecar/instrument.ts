@@ -74,7 +74,7 @@ export function countedChecker(checker: Checker, metrics: Metrics): CountedCheck
       }
     },
     settle: (decision, outcome) => checker.settle(decision, outcome),
-    settleById: (id, notSent) => checker.settleById(id, notSent),
+    refundUnsent: (id, calls, unsent) => checker.refundUnsent(id, calls, unsent),
     inFlight: () => running,
     ...(checker.lessor === undefined ? {} : { lessor: checker.lessor }),
   };

@@ -17,5 +17,19 @@ export const commandLineTo =
   (words) =>
     `${invocation} ${words}${where}`;
 
+let hintsWhere = '';
+
+/** Once a command knows which sidecar it is about, its hints lead to that one: ` --state-dir DIR`, or empty. */
+export function leadHintsTo(where: string): void {
+  hintsWhere = where;
+}
+
+/** These are about a policy file, and take no directories. */
+const aboutNoSidecar = /^(?:check|explain|test|schema)\b/;
+
 /** Commands stand in backticks in errors and catalogue, as the program is called; a person is shown what they type. */
-export const asTyped = (text: string): string => text.replaceAll('`sallyport ', `\`${invocation} `);
+export const asTyped = (text: string): string =>
+  text.replace(
+    /`sallyport ([^`]*)`/g,
+    (_all, words: string) => `\`${invocation} ${words}${aboutNoSidecar.test(words) ? '' : hintsWhere}\``,
+  );

@@ -87,7 +87,9 @@ export function createKeyRotation(deps: RotationDeps): KeyRotation {
       outcome: 'Success',
       details: {
         version,
-        ...Object.fromEntries(entries.map((entry) => [entry.algorithm, publicOf(entry)])),
+        ...Object.fromEntries(
+          entries.map((entry) => [entry.algorithm.replaceAll('-', '_'), publicOf(entry)]),
+        ),
       },
     });
     ring.markRecorded(name, version, id);

@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import { limits } from '../config/limits.ts';
 import type { Settings } from '../config/settings.ts';
-import type { LessorOptions } from '../ext-authz/lease.ts';
+import type { LessorOptions } from '../ext-authz/checker-deps.ts';
 import { createLeaseBook, type LeaseBook, type LeaseLedger } from '../ext-authz/lease-book.ts';
 import type { Clock } from '../filters/common/time.ts';
 import type { QuotaStore } from '../filters/quota/quota.ts';

@@ -16,7 +16,6 @@ import type { Clock } from '../filters/common/time.ts';
 import { openFactsOf } from '../filters/metering/facts.ts';
 import type { OpenDecision, OpenDecisions } from '../filters/metering/open-decisions.ts';
 import type { OpenFacts } from '../filters/metering/use.ts';
-import { lineMark } from './incidents.ts';
 
 const count = z.number().min(0);
 const totals = z.object({
@@ -186,8 +185,8 @@ export type Replayed = Readonly<{
 
 function lineOf(record: JournalRecord): string {
   if (record.type === 'settlement' || record.type === 'incident') return record.line;
-  if (record.type !== 'decision' || !record.request_id.startsWith(lineMark)) return '';
-  return record.request_id.slice(lineMark.length);
+  // Not its request_id, which a caller may have chosen.
+  return record.type === 'decision' ? (record.line ?? '') : '';
 }
 
 export function readLedgerState(parts: StateParts): Replayed {

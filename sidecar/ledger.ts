@@ -13,8 +13,8 @@ import type { Logger } from 'pino';
 import { SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
 import type { PlaneLedger } from '../envoy/data-plane.ts';
-import { decodeLedgerLine } from '../envoy/ledger-line.ts';
-import { type LinePlace, type Loss, type Place, tailLog } from '../envoy/log-tail.ts';
+import { decodeLedgerLine, isOfPart } from '../envoy/ledger-line.ts';
+import { type LineEnd, type LinePlace, type Loss, type Place, tailLog } from '../envoy/log-tail.ts';
 import { envoyPaths } from '../envoy/paths.ts';
 import type { HoldId } from '../filters/common/brand.ts';
 import { isHoldId } from '../filters/common/ids.ts';
@@ -90,6 +90,8 @@ export function openLedger(options: LedgerOptions): Ledger {
   /** Empty once the lines are new. */
   let until = kept.until;
   let { cut } = kept;
+  /** Calls whose last lines the data plane could not write, until that is told. */
+  let unwritten = 0;
   /** The line that is read now, and the last one that was. */
   let at: LinePlace | undefined;
   let last: LinePlace | undefined;
@@ -120,7 +122,7 @@ export function openLedger(options: LedgerOptions): Ledger {
     }
   };
 
-  const onLine = (line: string, place: LinePlace): void => {
+  const onLine = (line: string, place: LinePlace, end: LineEnd): void => {
     isChanged = true;
     const use = decodeLedgerLine(line);
     if (use !== undefined) {
@@ -133,6 +135,10 @@ export function openLedger(options: LedgerOptions): Ledger {
         at = undefined;
       }
       if (use.decision !== '') for (const listener of useListeners) listener(use);
+    } else if (end === 'overlong' || (end === 'whole' && !isOfPart(line))) {
+      // What a kill of the data plane tears off is told as a gap by the end of its process.
+      open.doubt();
+      if (until === '') incidents.unreadable(lineText(place));
     }
     last = place;
     if (until !== '' && until === lineText(place)) until = '';
@@ -204,6 +210,13 @@ export function openLedger(options: LedgerOptions): Ledger {
     }
   };
 
+  /** The disk that had no room for them has none for this either: it is told once there is. */
+  const tellUnwritten = (): void => {
+    if (unwritten > 0)
+      incidents.gap(unwritten, `the last lines of ${unwritten} calls could not be written to the access log`);
+    unwritten = 0;
+  };
+
   const sweep = (nowMs: number): boolean => {
     const gone = over();
     const isMore = open.sweep(nowMs, caughtUpMs, gone, sink);
@@ -217,6 +230,7 @@ export function openLedger(options: LedgerOptions): Ledger {
   const turn = (): 'end' | 'more' => {
     if (cut !== undefined) settler.finish(cut);
     cut = undefined;
+    tellUnwritten();
     const beganMs = clock.monotonicMs();
     const mayGoOn = (): boolean => clock.monotonicMs() < beganMs + limits.ledgerTurnMs;
     for (const { tail } of sources) if (tail.read(onLine, mayGoOn) === 'more') return 'more';
@@ -267,6 +281,12 @@ export function openLedger(options: LedgerOptions): Ledger {
     settler.settle([settlement], lineText(last));
   };
 
+  const tooMany = (agent: string): SallyportError =>
+    new SallyportError(
+      'Overloaded',
+      `${open.sizeOf(agent)} calls of this agent are let pass and not settled, and that is the limit`,
+    );
+
   // What was logged while no sidecar ran comes before the question what is unknown.
   do run();
   while (immediate !== undefined);
@@ -284,6 +304,8 @@ export function openLedger(options: LedgerOptions): Ledger {
             'Overloaded',
             `${open.size()} calls are let pass and not settled, and that is the limit`,
           );
+        for (const { agent } of opened)
+          if (open.sizeOf(agent) >= limits.ledgerOpenPerAgentMax) throw tooMany(agent);
         inner.append(...records);
         isChanged = true;
         for (const facts of opened) open.open(facts, clock.monotonicMs());
@@ -297,6 +319,11 @@ export function openLedger(options: LedgerOptions): Ledger {
         if (name === epoch) follow('');
       },
       notSent,
+      lost: (calls) => {
+        open.doubt();
+        unwritten += calls;
+        isChanged = true;
+      },
       hasRead: (file) => sources.some(({ tail }) => tail.hasRead(file)),
     },
     onUse: (listener) => void useListeners.push(listener),
@@ -308,6 +335,7 @@ export function openLedger(options: LedgerOptions): Ledger {
       clearImmediate(immediate);
       try {
         while (turn() === 'more');
+        incidents.flush();
         save();
       } finally {
         for (const { tail } of sources) tail.close();

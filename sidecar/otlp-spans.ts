@@ -72,11 +72,42 @@ function requestAttributes(what: string, resource: string): Attributes & Readonl
 }
 
 /**
- * The caller may ask that it be sampled, and cannot ask that it be not. The part is taken from the end of the
- * decision's id, not of the trace's, which is the caller's to choose.
+ * How many a second are sampled since their callers ask for it: one agent that asks every time would fill the queue
+ * that the others' spans wait in. Pure: the time is that of the records.
  */
-function isSampled(record: DecisionRecord, ratio: number): boolean {
-  if (ratio >= 1 || parseTraceparent(record.traceparent)?.sampled === true) return true;
+function createAsked(): (record: DecisionRecord) => boolean {
+  let second = -1n;
+  let taken = 0;
+  const byAgent = new Map<string, number>();
+  return (record) => {
+    const now = nsOf(record) / 1_000_000_000n;
+    if (now !== second) {
+      second = now;
+      taken = 0;
+      byAgent.clear();
+    }
+    const own = byAgent.get(record.agent) ?? 0;
+    if (taken >= limits.otlpAskedPerSecondMax || own >= limits.otlpAskedPerAgentPerSecondMax) return false;
+    taken += 1;
+    byAgent.set(record.agent, own + 1);
+    return true;
+  };
+}
+
+/**
+ * The part is taken from the end of the decision's id, not of the trace's, which is the caller's to choose. The
+ * caller may ask that it be sampled, within bounds, and cannot ask that it be not.
+ */
+function isSampled(
+  record: DecisionRecord,
+  ratio: number,
+  asked: (record: DecisionRecord) => boolean,
+): boolean {
+  if (ratio >= 1 || isInPart(record, ratio)) return true;
+  return parseTraceparent(record.traceparent)?.sampled === true && asked(record);
+}
+
+function isInPart(record: DecisionRecord, ratio: number): boolean {
   const low = Number.parseInt(decisionPlace(record.id, undefined).spanId.slice(-8), 16);
   // Ids of one millisecond count up; the multiplication (Knuth, "The Art of Computer Programming", 6.4) spreads them.
   return Math.imul(low, 0x9e3779b1) >>> 0 < ratio * 2 ** 32;
@@ -85,9 +116,10 @@ function isSampled(record: DecisionRecord, ratio: number): boolean {
 export function createSpanMaker(ratio: number): SpanMaker {
   const holds = new Map<string, Held>();
   const sent = new Map<string, Sent>();
+  const asked = createAsked();
 
   const decided = (record: DecisionRecord): Span[] => {
-    if (!isSampled(record, ratio)) return [];
+    if (!isSampled(record, ratio, asked)) return [];
     const place = decisionPlace(record.id, record.traceparent);
     const { method, ...request } = requestAttributes(record.what, record.resource);
     const endNs = nsOf(record);

@@ -92,8 +92,6 @@ export function createCollection(options: CollectOptions): Collected {
 const outcomes: readonly Outcome[] = ['allow', 'hold', 'forbid'];
 
 /** As in the policy's schema. */
-const pathCharsMax = 1_024;
-const nameCharsMax = 128;
 const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
 
 /** Why the policy language cannot name exactly this request; undefined where it can. */
@@ -104,11 +102,12 @@ function unsayable(destination: Destination | undefined): string | undefined {
   if (!pattern.ok || pattern.value.text !== host) return 'no rule can name such a host';
   if (scheme === 'tcp') return undefined;
   if (!methodPattern.test(method)) return 'no rule can name such a method';
-  if (path.length > pathCharsMax) return `the path has more than ${pathCharsMax} characters`;
+  if (path.length > limits.policyPathCharsMax)
+    return `the path has more than ${limits.policyPathCharsMax} characters`;
   if (!parsePathPattern(shownPath(path)).ok) return 'no rule can name such a path';
   if (mcp.kind === 'invalid') return 'the message is not strict MCP';
   const names = mcp.kind === 'call' ? [mcp.method, mcp.tool] : [];
-  return names.some((name) => name.length > nameCharsMax || name.endsWith('*'))
+  return names.some((name) => name.length > limits.policyMcpNameCharsMax || name.endsWith('*'))
     ? 'no rule can name such an MCP method or tool'
     : undefined;
 }

@@ -94,17 +94,13 @@ function draftsOf(place: readonly Seen[], policy: Policy | undefined): Draft[] {
   });
   const rest = outcomeText(outcome, ruleOf(policy, shadowRule));
   return [...plainDrafts(globs), ...mcpDrafts(globs)].flatMap(({ paths, to, of }) =>
-    chunks(paths, pathsMax).map((some) => {
+    chunks(paths, limits.policyPathsPerRuleMax).map((some) => {
       const here = new Set(some);
       const covered = of.filter(({ glob }) => here.has(glob)).map(({ seen }) => seen);
       return draft({ methods: to.methods ?? [], paths: some, ...(to.mcp && { mcp: to.mcp }) }, rest, covered);
     }),
   );
 }
-
-/** `paths` of one rule, by the policy's schema; the same for `tools`. */
-const pathsMax = 1_000;
-const toolsMax = 1_000;
 
 const chunks = <T>(items: readonly T[], size: number): T[][] =>
   Array.from({ length: Math.ceil(items.length / size) }, (_, index) =>
@@ -164,7 +160,7 @@ function mcpDrafts(globs: Globs): PathDraft[] {
         of: some,
       });
       if (tools.length === 0)
-        return chunks(methods, mcpMethodsMax).map((names) =>
+        return chunks(methods, limits.policyMcpMethodsPerRuleMax).map((names) =>
           part(
             { methods: names },
             of.filter(
@@ -176,7 +172,7 @@ function mcpDrafts(globs: Globs): PathDraft[] {
             ),
           ),
         );
-      return chunks(tools, toolsMax).map((names) =>
+      return chunks(tools, limits.policyMcpToolsPerRuleMax).map((names) =>
         part(
           { methods, tools: names },
           of.filter(({ tool }) => names.includes(tool)),
@@ -185,8 +181,6 @@ function mcpDrafts(globs: Globs): PathDraft[] {
     },
   );
 }
-
-const mcpMethodsMax = 64;
 
 function outcomeText(
   outcome: Outcome,

@@ -9,6 +9,8 @@ const candidatesMax = 20;
 export type Meant =
   | Readonly<{ kind: 'one'; id: string; ordinal: number | undefined }>
   | Readonly<{ kind: 'none' }>
+  /** What it said was erased: who and why, and which leaves are left of it. */
+  | Readonly<{ kind: 'erased'; id: string; by: string; why: string; leaves: string }>
   | Readonly<{ kind: 'many'; ids: readonly string[] }>
   /** Text that is no id at all. */
   | Readonly<{ kind: 'malformed' }>
@@ -59,6 +61,22 @@ function askedOf(text: string): Asked | undefined {
 const startsWith = (value: unknown, start: string): boolean =>
   typeof value === 'string' && value.startsWith(start);
 
+/** An erased line does not tell its id any more, and the record of its erasure does. */
+function erasureOf(stateDir: string, text: string): Meant | undefined {
+  const start = decisionPattern.exec(text)?.[1]?.toUpperCase();
+  if (start === undefined) return undefined;
+  const id = `dec_${start}`;
+  const contains = [Buffer.from(`"resource":"${id}`)];
+  for (const record of openScan(stateDir, { contains })?.records() ?? []) {
+    const { resource, by, why, details } = record;
+    if (record['action'] !== 'content_erased' || !startsWith(resource, id)) continue;
+    const leaves =
+      typeof details === 'object' && details !== null && 'leaves' in details ? details.leaves : '';
+    return { kind: 'erased', id: String(resource), by: String(by), why: String(why), leaves: String(leaves) };
+  }
+  return undefined;
+}
+
 export function findMeant(
   stateDir: string,
   text: string,
@@ -83,7 +101,7 @@ export function findMeant(
   // Of the decisions of one hold the last is the one that came of it.
   const last = holdPattern.test(text) && text.length === 'hold_'.length + 26 ? all.at(-1) : undefined;
   const id = last ?? all[0];
-  if (id === undefined) return { kind: 'none' };
+  if (id === undefined) return erasureOf(stateDir, text) ?? { kind: 'none' };
   if (all.length > 1 && last === undefined) return { kind: 'many', ids: all.slice(0, candidatesMax) };
   const ordinal = tracePattern.test(text) ? undefined : decisionPattern.exec(text)?.[2];
   return { kind: 'one', id, ordinal: ordinal === undefined ? undefined : Number(ordinal) };

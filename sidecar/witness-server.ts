@@ -21,18 +21,28 @@ export type WitnessTls = Readonly<{ cert: string; key: string; clientCa: string 
 const plain = 'text/plain; charset=utf-8';
 const refuse = (status: number, why: string): WitnessAnswer => ({ status, type: plain, body: `${why}\n` });
 
-/** Requests of one second, all clients together: the process decides calls as well. */
-function createRate(clock: Clock): () => boolean {
+/**
+ * Requests of one second, for each address and all together: the process decides calls as well. What an address
+ * asks past its own part is not counted among all, so that it takes no neighbour's.
+ */
+function createRate(clock: Clock): (source: string) => boolean {
   let secondMs = Number.NEGATIVE_INFINITY;
   let count = 0;
-  return () => {
+  /** An address for each request that was read, at most. */
+  const ofSource = new Map<string, number>();
+  return (source) => {
     const now = clock.monotonicMs();
     if (now - secondMs >= 1_000) {
       secondMs = now;
       count = 0;
+      ofSource.clear();
     }
+    const own = ofSource.get(source) ?? 0;
+    if (own >= limits.witnessSourceRequestsPerSecondMax) return false;
+    if (count >= limits.witnessRequestsPerSecondMax) return false;
     count += 1;
-    return count <= limits.witnessRequestsPerSecondMax;
+    ofSource.set(source, own + 1);
+    return true;
   };
 }
 
@@ -69,7 +79,7 @@ export async function startWitnessServer(
   const answer = async (request: IncomingMessage): Promise<WitnessAnswer> => {
     if (token !== undefined && !bearerMatches(request.headers.authorization, token))
       return refuse(401, 'this witness wants a token');
-    if (!mayRead()) return refuse(429, 'too many requests in this second');
+    if (!mayRead(request.socket.remoteAddress ?? '')) return refuse(429, 'too many requests in this second');
     const { method = '', url = '' } = request;
     const read = /^\/([0-9a-f]{64})\/checkpoint$/.exec(url);
     if (read?.[1] !== undefined)

@@ -47,7 +47,7 @@ An unknown key, an unknown \`SALLYPORT_\` variable and a value out of bounds are
 Of our variables only ${otherVariables.map(code).join(' and ')} are no settings. Those that Kubernetes makes for a Service
 named \`sallyport\` are passed over. Settings are read at start; the policy is what reloads.
 
-**Without effect yet.** \`decisions.*\`, \`quota.*\`, \`oversight.timeout_ms\`, \`messaging.*\` and \`runtime.*\` are read and
+**Without effect yet.** \`quota.*\`, \`oversight.timeout_ms\`, \`messaging.*\` and \`runtime.*\` are read and
 checked, and used once the parts that they are for are here.`;
 
 const sectionTitles: Readonly<Record<string, string>> = { '': 'General' };

@@ -70,22 +70,22 @@ const agent = z.strictObject({
 
 const mcp = z.strictObject({
   methods: z
-    .array(z.string().min(1).max(128))
+    .array(z.string().min(1).max(limits.policyMcpNameCharsMax))
     .min(1)
-    .max(64)
+    .max(limits.policyMcpMethodsPerRuleMax)
     .optional()
     .describe('MCP methods, exact or ending in `*`. Absent: every method.'),
   tools: z
-    .array(z.string().min(1).max(128))
+    .array(z.string().min(1).max(limits.policyMcpNameCharsMax))
     .min(1)
-    .max(1_000)
+    .max(limits.policyMcpToolsPerRuleMax)
     .optional()
     .describe('MCP tools of `tools/call`, exact or ending in `*`. Absent: every tool.'),
 });
 
 const to = z.strictObject({
   hosts: z
-    .array(z.string().min(1).max(255))
+    .array(z.string().min(1).max(limits.policyHostCharsMax))
     .min(1)
     .max(limits.policyHostsPerRuleMax)
     .describe('Host names, host groups or address literals. `*` is one label, `**` any number of them.'),
@@ -109,9 +109,9 @@ const to = z.strictObject({
     .optional()
     .describe('Absent: every method.'),
   paths: z
-    .array(z.string().startsWith('/').max(1_024))
+    .array(z.string().startsWith('/').max(limits.policyPathCharsMax))
     .min(1)
-    .max(1_000)
+    .max(limits.policyPathsPerRuleMax)
     .optional()
     .describe('`*` is one segment, `**` any number of them. Absent: every path.'),
   mcp: mcp.optional().describe('Only strict MCP messages with these methods and tools.'),
@@ -253,7 +253,10 @@ export const policySchema = z.strictObject({
     .default({})
     .describe('Who may call at all, by name. Unknown callers are denied.'),
   hosts: z
-    .record(name, z.array(z.string().min(1).max(255)).min(1).max(limits.policyHostsPerRuleMax))
+    .record(
+      name,
+      z.array(z.string().min(1).max(limits.policyHostCharsMax)).min(1).max(limits.policyHostsPerRuleMax),
+    )
     .default({})
     .describe('Host groups: a name for a list of hosts, nothing more.'),
   routes: z
@@ -293,6 +296,4 @@ export const policySchema = z.strictObject({
 /** A policy after defaults, durations in milliseconds. */
 export type Policy = z.output<typeof policySchema>;
 export type PolicyRule = Policy['rules'][number];
-export type PolicyTo = PolicyRule['to'];
 export type PolicyQuota = Policy['quotas'][number];
-export type PolicyAgent = Policy['agents'][string];

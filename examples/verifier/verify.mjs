@@ -1,38 +1,42 @@
-/**
- * Checks a Sallyport audit log without any of Sallyport's code; needs Node 26 (ML-DSA in node:crypto) and nothing
- * else. After RFC 6962 (hashes) and C2SP tlog-tiles, tlog-checkpoint, signed-note, tlog-cosignature.
- */
-import { createPublicKey, hash, verify } from 'node:crypto';
+// Checks a Sallyport audit log without any of Sallyport's code; needs Node 24.6 or later (ML-DSA) and nothing else.
+// After RFC 6962 (hashes) and C2SP tlog-tiles, tlog-checkpoint, signed-note, tlog-cosignature.
+import { ok as must } from 'node:assert/strict';
+import crypto from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-const names = ['keys', 'old', 'size', 'witnesses', 'quorum', 'journal', 'pruned'];
-const options = Object.fromEntries(names.map((name) => [name, { type: 'string' }]));
-const { values: option, positionals } = parseArgs({ options, allowPositionals: true });
-const [log] = positionals;
-const pruned = Number(option.pruned ?? 0);
-if (log === undefined || option.keys === undefined) {
-  console.error(`usage: node verify.mjs LOG --keys FILE [options]
+const usage = `usage: node verify.mjs LOG --keys FILE [options]
   LOG               directory of the log: checkpoint and tile/ are in it
   --keys FILE       verifier keys of the log (vkeys), a line each, from where you trust them
   --old FILE        an earlier checkpoint, kept elsewhere: the log has to have grown out of it
   --size N          leaves that the log has at least
   --witnesses FILE  verifier keys of witnesses; --quorum K of them, by name, have cosigned
   --journal DIR     the journal: each of its lines has to be what a leaf commits to
-  --pruned N        leaves below N may be gone`);
-  process.exit(2);
-}
+  --pruned N        leaves below N may be gone
+exit status: 0 all is well, 1 the log is wrong, 2 nothing was checked`;
+const end = (status, text) => process.exit(console[status === 0 ? 'log' : 'error'](text) ?? status);
+const unchecked = (why) => end(2, `not checked: ${why}`);
+process.on('uncaughtException', ({ message }) => unchecked(`${message}\n${usage}`));
+const names = ['keys', 'old', 'size', 'witnesses', 'quorum', 'journal', 'pruned'];
+const texts = names.map((name) => [name, { type: 'string' }]);
+const options = { ...Object.fromEntries(texts), help: { type: 'boolean' } };
+const { values: option, positionals } = parseArgs({ options, allowPositionals: true });
+const [log] = positionals;
+if (option.help) end(0, usage);
+if (log === undefined || option.keys === undefined) unchecked(`LOG and --keys are needed\n${usage}`);
+const pruned = Number(option.pruned ?? 0);
+for (const name of ['size', 'quorum', 'pruned'])
+  if (!/^\d{1,15}$/.test(option[name] ?? '0')) unchecked(`--${name} ${option[name]} is no whole number`);
+if (process.version.localeCompare('v24.6', 'en', { numeric: true }) < 0)
+  unchecked(`Node ${process.version} has no ML-DSA in node:crypto; run this with Node 24.6 or later`);
 
-const must = (holds, otherwise) => {
-  if (!holds) throw new Error(otherwise);
-};
-const sha256 = (...parts) => hash('sha256', Buffer.concat(parts), 'buffer');
+const sha256 = (...parts) => crypto.hash('sha256', Buffer.concat(parts), 'buffer');
 const node = (left, right) => sha256(Buffer.of(1), left, right);
 const base64 = (encoded) => Buffer.from(encoded, 'base64');
 
-// Keys and checkpoints.
-
 const algorithms = { 1: 'ed25519', 4: 'ed25519', 6: 'ml-dsa-44' };
+/** What is before the bytes of a key in its SubjectPublicKeyInfo (RFC 8410, RFC 9881). */
+const spki = { ed25519: 'MCowBQYDK2VwAyEA', 'ml-dsa-44': 'MIIFMjALBglghkgBZQMEAxEDggUhAA==' };
 
 function readKeys(file) {
   const lines = readFileSync(file, 'utf8').split('\n');
@@ -40,10 +44,10 @@ function readKeys(file) {
     const [, name, id, encoded] = /^([^+#\s]+)\+([0-9a-f]{8})\+(\S+)$/.exec(line.trim()) ?? [];
     if (encoded === undefined) return [];
     const key = base64(encoded);
-    const asymmetricKeyType = algorithms[key[0]];
     must(sha256(Buffer.from(`${name}\n`), key).toString('hex', 0, 4) === id, `${name}+${id} is another key`);
-    const raw = { key: key.subarray(1), format: 'raw-public', asymmetricKeyType };
-    return [{ name, id, type: key[0], public: createPublicKey(raw) }];
+    const der = Buffer.concat([base64(spki[algorithms[key[0]]] ?? ''), key.subarray(1)]);
+    const read = crypto.createPublicKey({ key: der, format: 'der', type: 'spki' });
+    return [{ name, id, type: key[0], public: read }];
   });
 }
 
@@ -62,8 +66,7 @@ function signedMessage({ name, type }, { body, origin, size, root }, time) {
   if (type === 1) return Buffer.from(body);
   if (type === 4) return Buffer.from(`cosignature/v1\ntime ${time.readBigUInt64BE()}\n${body}`);
   const short = (word) => Buffer.concat([Buffer.of(Buffer.byteLength(word)), Buffer.from(word)]);
-  const range = Buffer.alloc(16);
-  range.writeBigUInt64BE(BigInt(size), 8);
+  const range = Buffer.from(BigInt(size).toString(16).padStart(32, '0'), 'hex');
   return Buffer.concat([Buffer.from('subtree/v1\n\0'), short(name), time, short(origin), range, root]);
 }
 
@@ -76,7 +79,7 @@ function signersOf(checkpoint, keys) {
     const key = keys.find((one) => one.name === name && one.id === id);
     if (key === undefined) return [];
     const [time, signature] = key.type === 1 ? ['', rest] : [rest.subarray(0, 8), rest.subarray(8)];
-    const isGood = verify(null, signedMessage(key, checkpoint, time), key.public, signature);
+    const isGood = crypto.verify(null, signedMessage(key, checkpoint, time), key.public, signature);
     must(isGood, `${checkpoint.file}: the signature of ${name}+${id} does not verify`);
     return [key];
   });
@@ -88,8 +91,6 @@ function mustBeSigned(checkpoint, keys) {
   for (const type of [1, 6])
     must(types.includes(type), `${file}: no known ${algorithms[type]} key of ${origin} signed it`);
 }
-
-// Tiles.
 
 const widthOf = (size, level, n) => Math.max(0, Math.min(256, Math.floor(size / 256 ** level) - n * 256));
 const isPruned = (level, n) => (n + 1) * 256 ** (level + 1) <= pruned;
@@ -176,7 +177,6 @@ function checkJournal(digests) {
 }
 
 try {
-  must(Number.isSafeInteger(pruned) && pruned >= 0, `--pruned ${option.pruned} is no number of leaves`);
   const keys = readKeys(option.keys);
   const now = readCheckpoint(`${log}/checkpoint`);
   const old = option.old === undefined ? now : readCheckpoint(option.old);
@@ -192,8 +192,8 @@ try {
   const { agents, digests } = checkLeaves(now);
   const content = option.journal === undefined ? '' : checkJournal(digests);
   const seen = `${now.size} leaves, ${agents} agents, ${witnesses} witnesses${content}`;
-  console.log(`${now.origin}: ${seen}: all is well`);
+  end(0, `${now.origin}: ${seen}: all is well`);
 } catch (thrown) {
-  console.error(`wrong: ${thrown.message}`);
-  process.exit(1);
+  if (thrown.syscall !== undefined) unchecked(`${thrown.path} cannot be read (${thrown.code})`);
+  end(1, `wrong: ${thrown.message}`);
 }

@@ -120,13 +120,16 @@ export async function eraseContent(
   const all =
     typeof which === 'number'
       ? [await findByIndex(directory, noted, which)]
-      : await findById(directory, noted, which, limits.auditErasedRecordsMax);
+      : await findById(directory, noted, which, limits.auditErasedRecordsMax + 1, 'own');
+  // A part of them erased would look like all of them.
+  if (all.length > limits.auditErasedRecordsMax)
+    throw new SallyportError(
+      'RequestTooLarge',
+      `more than ${limits.auditErasedRecordsMax} records are under ${which}: erase them by the numbers of their leaves`,
+    );
   const found = all.filter(
     (one): one is Found & Readonly<{ index: number }> =>
-      one?.line.kind === 'record' &&
-      one.index !== undefined &&
-      one.index < size &&
-      (typeof which === 'number' || one.line.record.id === which),
+      one?.line.kind === 'record' && one.index !== undefined && one.index < size,
   );
   if (found.some(({ line }) => line.kind === 'record' && line.record.type === 'audit'))
     throw new SallyportError(

@@ -5,6 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { linesOf, type PlacedLine } from '../common/journal-lines.ts';
 import { decodeLine, type JournalLine } from '../common/journal-record.ts';
 import { journalFiles } from '../common/journal-segments.ts';
+import type { JournalRecord } from '../common/record.ts';
 import { clockSlackMs } from './query.ts';
 import type { FirstLeaf } from './state.ts';
 
@@ -80,16 +81,36 @@ async function mentions(directory: string, file: string, needle: Buffer): Promis
   return false;
 }
 
-/** Every line that names the id (its own, its decision's, its hold's), oldest first. */
+/**
+ * What a record is found by: its own id, its decision's, its hold's, and what was done to the log by what it was
+ * done to. No field that a caller fills: who writes an id there would hide the records that it is of.
+ */
+function namesOf(record: JournalRecord): readonly string[] {
+  switch (record.type) {
+    case 'decision':
+      return [record.id, record.hold];
+    case 'incident':
+      return [record.id, record.decision];
+    case 'audit':
+      return [record.id, record.resource];
+    default:
+      return [record.id];
+  }
+}
+
+/** Every line that names the id, oldest first; with `own` only those whose own id it is. */
 export async function findById(
   directory: string,
   noted: readonly FirstLeaf[],
   id: string,
   limit: number,
+  which: 'all' | 'own' = 'all',
 ): Promise<Found[]> {
   const needle = Buffer.from(`"${id}`, 'utf8');
-  const names = (value: unknown): boolean =>
-    value === id || (typeof value === 'string' && value.startsWith(`${id}#`));
+  const isNamed = (record: JournalRecord): boolean =>
+    which === 'own'
+      ? record.id === id
+      : namesOf(record).some((name) => name === id || name.startsWith(`${id}#`));
   const hits: string[] = [];
   for (const file of journalFiles(directory))
     if (
@@ -103,7 +124,7 @@ export async function findById(
   for (const file of hits) {
     for await (const one of pausing(numbered(directory, file, firsts.get(file)))) {
       if (one.line.kind !== 'record' || !one.placed.bytes.includes(needle)) continue;
-      if (Object.values(one.line.record).some(names)) found.push(one);
+      if (isNamed(one.line.record)) found.push(one);
       if (found.length >= limit) return found;
     }
   }

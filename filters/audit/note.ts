@@ -184,16 +184,19 @@ export function verifySignature(key: NoteKey, body: string, { signature }: NoteS
 export type Verified = Readonly<{ key: NoteKey; signature: NoteSignature }>;
 
 /**
- * The signatures of the keys that are trusted. Others are ignored; one that names a trusted key and does not
- * verify makes the whole note malformed (signed-note, "Signatures"). Undefined for such a note.
+ * The signatures of the keys that are trusted, one of each: a line may be there a hundred times, and is verified
+ * once. Others are ignored; one that names a trusted key and does not verify makes the whole note malformed
+ * (signed-note, "Signatures"). Undefined for such a note.
  */
 export function verifyNote(note: Note, trusted: readonly NoteKey[]): readonly Verified[] | undefined {
-  const verified: Verified[] = [];
+  const verified = new Map<NoteKey, Verified>();
   for (const signature of note.signatures) {
     const key = trusted.find(({ name, id }) => name === signature.name && id === signature.id);
     if (key === undefined) continue;
+    const first = verified.get(key);
+    if (first?.signature.line === signature.line) continue;
     if (!verifySignature(key, note.body, signature)) return undefined;
-    verified.push({ key, signature });
+    if (first === undefined) verified.set(key, { key, signature });
   }
-  return verified;
+  return [...verified.values()];
 }

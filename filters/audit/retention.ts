@@ -12,10 +12,13 @@ import type { Recorder } from './audit-record.ts';
 import { isMissing } from './files.ts';
 import { auditDirectory } from './identity.ts';
 import type { AuditLog } from './log.ts';
+import type { Fullness } from './room.ts';
 import { tilePath, tileWidth } from './tiles.ts';
 
 export type Retention = Readonly<{
   contentMs: number;
+  /** Content younger than this does not go, whatever its size; 0: all may. */
+  contentMsMin: number;
   contentBytesMax: number;
   /** Undefined: tiles are kept for ever. */
   tilesMs: number | undefined;
@@ -40,8 +43,18 @@ async function sizeOf(path: string): Promise<Sized | undefined> {
   }
 }
 
-/** Returns the files that went. */
-async function pruneContent({ stateDir, log, record, clock }: Deps, policy: Retention): Promise<string[]> {
+type PrunedContent = Readonly<{ files: readonly string[]; fullness: Fullness }>;
+
+function fullnessOf(bytes: number, { contentBytesMax: max, contentMsMin }: Retention): Fullness {
+  if (bytes <= max || contentMsMin === 0) return 'free';
+  return bytes <= limits.auditContentTimesMax * max ? 'full' : 'over';
+}
+
+/** Returns the files that went, and how full it is where what is too much is too young. */
+async function pruneContent(
+  { stateDir, log, record, clock }: Deps,
+  policy: Retention,
+): Promise<PrunedContent> {
   const directory = join(stateDir, 'journal');
   const sizes = new Map<string, Sized>();
   for (const file of journalFiles(directory)) {
@@ -55,14 +68,17 @@ async function pruneContent({ stateDir, log, record, clock }: Deps, policy: Rete
     const size = sizes.get(file);
     if (size === undefined) continue;
     const isTooMuch = total > policy.contentBytesMax;
-    if (!isTooMuch && clock.wallMs() - size.changedMs <= policy.contentMs) break;
+    const ageMs = clock.wallMs() - size.changedMs;
+    if (!isTooMuch && ageMs <= policy.contentMs) break;
+    if (policy.contentMsMin > 0 && ageMs < policy.contentMsMin) break;
     isForSize ||= isTooMuch;
     total -= size.bytes;
     gone.push({ file, index, bytes: size.bytes });
   }
+  const fullness = fullnessOf(total, policy);
   const [first] = gone;
   const last = gone.at(-1);
-  if (first === undefined || last === undefined) return [];
+  if (first === undefined || last === undefined) return { files: [], fullness };
   const next = log.settledFiles().find(({ file }) => file > last.file);
   record({
     action: 'content_pruned',
@@ -79,7 +95,7 @@ async function pruneContent({ stateDir, log, record, clock }: Deps, policy: Rete
   });
   for (const { file } of gone) await unlink(join(directory, file));
   log.pruned(new Set(gone.map(({ file }) => file)), 0);
-  return gone.map(({ file }) => file);
+  return { files: gone.map(({ file }) => file), fullness };
 }
 
 /** Returns the index below which leaves are gone. */
@@ -114,12 +130,12 @@ async function pruneTiles({ stateDir, log, record, clock }: Deps, tilesMs: numbe
   return minimum;
 }
 
-export type Pruned = Readonly<{ files: readonly string[]; minimumIndex: number }>;
+export type Pruned = PrunedContent & Readonly<{ minimumIndex: number }>;
 
 export async function prune(deps: Deps, policy: Retention): Promise<Pruned> {
-  const files = await pruneContent(deps, policy);
+  const { files, fullness } = await pruneContent(deps, policy);
   const minimumIndex =
     policy.tilesMs === undefined ? deps.log.minimumIndex() : await pruneTiles(deps, policy.tilesMs);
   if (files.length > 0) await deps.log.flush();
-  return { files, minimumIndex };
+  return { files, minimumIndex, fullness };
 }

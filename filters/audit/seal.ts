@@ -13,7 +13,6 @@ import {
 } from 'node:crypto';
 import { SallyportError } from '../../config/errors.ts';
 
-export const sealAlgorithm = 'AES-256-GCM';
 export const kekBytes = 32;
 const nonceBytes = 12;
 const tagBytes = 16;

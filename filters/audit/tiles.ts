@@ -10,8 +10,6 @@ import { SallyportError } from '../../config/errors.ts';
 import { hashBytes } from './merkle.ts';
 
 export const tileWidth = 256;
-/** 64-bit counts of leaves have no tile above this level. */
-export const tileLevelsMax = 8;
 
 export type TileLevel = number | 'entries';
 

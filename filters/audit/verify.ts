@@ -131,6 +131,7 @@ async function checkContent(
   const directory = join(stateDir, 'journal');
   const pseudonym = createPseudonyms(readIdentity(stateDir)?.agentsKey ?? Buffer.alloc(0));
   const count = { whole: 0, erased: 0, waiting: 0 };
+  let changed = 0;
   for (const { file, index: first } of await firstLeaves(
     directory,
     readState(auditDirectory(stateDir))?.files ?? [],
@@ -148,15 +149,19 @@ async function checkContent(
               ? ''
               : encodeLeaf(leafOf(line.record, line.sequenced, bytes, pseudonym));
         if (index >= size) count.waiting += 1;
-        else if (index >= minimumIndex && trying(tell, () => reader.entry(index))?.toString('utf8') !== leaf)
+        else if (
+          index >= minimumIndex &&
+          trying(tell, () => reader.entry(index))?.toString('utf8') !== leaf
+        ) {
+          changed += 1;
           tell(`the line of leaf ${index} in ${file} is not what the leaf commits to`);
-        else if (line.kind === 'erased') count.erased += 1;
+        } else if (line.kind === 'erased') count.erased += 1;
         else count.whole += 1;
         index += 1;
       }
     }
   }
-  return { ...count, pruned: Math.max(0, size - count.whole - count.erased) };
+  return { ...count, pruned: Math.max(0, size - count.whole - count.erased - changed) };
 }
 
 /** `old` is a checkpoint that was kept elsewhere: the log has to have grown out of it. */

@@ -77,7 +77,8 @@ export function createWitnessClient(
     body: string,
     answer: string,
   ): readonly string[] | undefined => {
-    const lines: string[] = [];
+    // One of each key: a witness must not make our own note longer than may be read again.
+    const lines = new Map<NoteKey, string>();
     for (const line of answer.replace(/\n$/, '').split('\n')) {
       let signature: NoteSignature;
       try {
@@ -86,11 +87,11 @@ export function createWitnessClient(
         return undefined;
       }
       const key = witness.keys.find(({ name, id }) => name === signature.name && id === signature.id);
-      if (key === undefined) continue;
+      if (key === undefined || lines.has(key)) continue;
       if (!verifySignature(key, body, signature)) return undefined;
-      lines.push(signature.line);
+      lines.set(key, signature.line);
     }
-    return lines.length === 0 ? undefined : lines;
+    return lines.size === 0 ? undefined : [...lines.values()];
   };
 
   const askFrom = async (

@@ -37,6 +37,8 @@ export type WitnessDeps = Readonly<{
   wallMs(): number;
 }>;
 
+type Last = Checkpoint & Readonly<{ by: ReadonlySet<string> }>;
+
 export const originHash = (origin: string): string => createHash('sha256').update(origin).digest('hex');
 
 const plain = 'text/plain; charset=utf-8';
@@ -45,18 +47,22 @@ const refuse = (status: number, why: string): WitnessAnswer => ({ status, type: 
 export function createWitness({ logs, signers, ownKeys, store, wallMs }: WitnessDeps): Witness {
   const served = new Map([...logs.keys()].map((origin) => [originHash(origin), origin]));
 
-  /** What was cosigned last. A file that this witness did not sign is damage: cosigning on would be a guess. */
-  const lastOf = (origin: string): Checkpoint | undefined => {
+  /**
+   * What was cosigned last, and by which keys of ours. A file that this witness did not sign is damage: cosigning
+   * on would be a guess.
+   */
+  const lastOf = (origin: string): Last | undefined => {
     const kept = store.read(originHash(origin));
     if (kept === undefined) return undefined;
     const note = parseNote(kept);
     const checkpoint = parseCheckpoint(note.body);
-    if (checkpoint.origin !== origin || (verifyNote(note, ownKeys()) ?? []).length === 0)
+    const own = verifyNote(note, ownKeys()) ?? [];
+    if (checkpoint.origin !== origin || own.length === 0)
       throw new SallyportError(
         'StateUnavailable',
         `the checkpoint kept of ${origin} is not one that this witness cosigned`,
       );
-    return checkpoint;
+    return { ...checkpoint, by: new Set(own.map(({ key }) => key.id)) };
   };
 
   const judge = ({ oldSize, proof, note, checkpoint }: AddCheckpoint): WitnessAnswer => {
@@ -67,7 +73,8 @@ export function createWitness({ logs, signers, ownKeys, store, wallMs }: Witness
     if (verified === undefined) return refuse(403, 'a signature of a trusted key does not verify');
     if (verified.length === 0) return refuse(403, 'no signature is of a key that is trusted for this log');
     if (oldSize > size) return refuse(400, `the old size ${oldSize} is greater than the size ${size}`);
-    const last = lastOf(origin) ?? { origin, size: 0, root: emptyRoot() };
+    const kept = lastOf(origin);
+    const last = kept ?? { origin, size: 0, root: emptyRoot() };
     if (oldSize !== last.size) return { status: 409, type: sizeContentType, body: `${last.size}\n` };
     if (size === 0 && !root.equals(emptyRoot()))
       return refuse(422, 'the root hash of an empty log is that of nothing');
@@ -79,11 +86,17 @@ export function createWitness({ logs, signers, ownKeys, store, wallMs }: Witness
           : `the proof does not lead from size ${oldSize} to this checkpoint`,
       );
     const timestampS = Math.floor(wallMs() / 1_000);
-    const lines = signers()
-      .map((signer) => signNote(signer, note.body, timestampS))
-      .join('');
-    const logLines = verified.map(({ signature }) => signature.line).join('');
-    store.write(originHash(origin), `${note.body}\n${logLines}${lines}`);
+    const now = signers();
+    const lines = now.map((signer) => signNote(signer, note.body, timestampS)).join('');
+    // A checkpoint is public: who shows it again makes no work for the disk.
+    const isKept = kept?.size === size && now.every(({ key }) => kept.by.has(key.id));
+    if (!isKept) {
+      const logLines = verified.map(({ signature }) => signature.line).join('');
+      const text = `${note.body}\n${logLines}${lines}`;
+      // What cannot be read again would end this witness: it is found out before it is written.
+      parseNote(text);
+      store.write(originHash(origin), text);
+    }
     return { status: 200, type: plain, body: lines };
   };
 

@@ -47,8 +47,8 @@ export type JournalHealth = Readonly<{
 
 /** What reads the journal as it grows, and keeps it waiting where it cannot keep up: the audit log. */
 export type JournalFollower = Readonly<{
-  /** Why nothing may be written now; undefined where it may. */
-  refusal(): SallyportError | undefined;
+  /** Why these may not be written now; undefined where they may. */
+  refusal(records: readonly JournalRecord[]): SallyportError | undefined;
   /** Records were written. Must not throw. */
   appended(written: readonly Written[]): void;
 }>;
@@ -300,7 +300,7 @@ export function openJournal(stateDir: string, options: JournalOptions): JournalF
   return {
     append: (...records) => {
       if (closed) throw new SallyportError('StateUnavailable', 'cannot write the journal: it is closed');
-      const refused = follower?.refusal();
+      const refused = follower?.refusal(records);
       if (refused !== undefined) throw refused;
       const lines = encoded(records);
       const bytes =

@@ -7,11 +7,17 @@ import type { JournalRecord } from './record.ts';
 const longFields = ['what', 'resource', 'why', 'request_id', 'by'] as const;
 
 const { journalLongFieldCharsMax: charsMax } = limits;
-const shorten = (text: string): string =>
+export const shorten = (text: string): string =>
   text.length > charsMax ? `${text.slice(0, charsMax)}… (${text.length - charsMax} more)` : text;
 
 function shortened(record: JournalRecord): Record<string, unknown> {
   const short: Record<string, unknown> = { ...record };
+  // A usage event tells them a second time.
+  if (record.type === 'usage') {
+    const { event } = record;
+    const { what, resource } = event.data;
+    short['event'] = { ...event, data: { ...event.data, what: shorten(what), resource: shorten(resource) } };
+  }
   for (const field of longFields) {
     const value = short[field];
     if (typeof value === 'string') short[field] = shorten(value);

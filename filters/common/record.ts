@@ -52,6 +52,10 @@ export type DecisionRecord = RecordHead &
     quotas?: readonly Readonly<{ name: string; used: number; limit: number }>[];
     /** As the caller sent it (W3C Trace Context, section 3.2). */
     traceparent?: string;
+    /** Of a refusal by Envoy: its line in the access log. Never what a caller sent. */
+    line?: string;
+    /** Refusals that this record stands for, where they came too fast to be written down one by one; absent: 1. */
+    count?: number;
   }>;
 
 export type HoldRecord = RecordHead &

@@ -47,6 +47,3 @@ export const toWireTimestamp = (at: Timestamp): WireTimestamp => ({
   logical: at.logical,
   physical_ns: at.physical.toString(),
 });
-
-/** Milliseconds since the epoch, for people. */
-export const timestampMs = (at: Timestamp): number => Number(at.physical / 1_000_000n);

@@ -21,7 +21,8 @@ const label = /^[a-z0-9_-]+$/;
 const dottedIpv4 = /^\d+\.\d+\.\d+\.\d+$/;
 const ipv6Characters = /^[0-9A-Fa-f:.]+$/;
 const portDigits = /^[1-9][0-9]{0,4}$/;
-const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/;
+/** What a rule can name. */
+export const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/;
 
 function refuse(message: string, cause?: unknown): never {
   throw new SallyportError('DestinationInvalid', message, { cause });

@@ -94,6 +94,8 @@ const toldWithinMs = limits.ledgerInterimMs + limits.ledgerFlushMs + limits.leas
 
 export type OpenDecisions = Readonly<{
   size(): number;
+  /** Of these, decisions of this agent. */
+  sizeOf(agent: string): number;
   open(facts: OpenFacts, nowMs: number): void;
   has(id: string): boolean;
   /** Forgets a decision of which another tells that it was settled; returns what it was. */
@@ -114,10 +116,24 @@ export type OpenDecisions = Readonly<{
 
 export function createOpenDecisions(): OpenDecisions {
   const open = new Map<string, OpenDecision>();
+  /** How many of them each agent has. */
+  const sizes = new Map<string, number>();
   /** Decisions settled lately, each with the mark of the stream that used it, of an empty one for a lease. */
   const recent = new Map<string, number>();
   /** Streams that go on and were told as incidents, so that each is told once. */
   const bypassing = new Set<string>();
+
+  const put = (entry: OpenDecision): void => {
+    const { id, agent } = entry.facts;
+    if (!open.has(id)) sizes.set(agent, (sizes.get(agent) ?? 0) + 1);
+    open.set(id, entry);
+  };
+  const drop = ({ id, agent }: OpenFacts): void => {
+    if (!open.delete(id)) return;
+    const left = (sizes.get(agent) ?? 0) - 1;
+    if (left > 0) sizes.set(agent, left);
+    else sizes.delete(agent);
+  };
 
   const remember = (id: string, stream: string): void => {
     recent.set(id, markOf(stream));
@@ -133,7 +149,7 @@ export function createOpenDecisions(): OpenDecisions {
     sink: LedgerSink,
   ) => {
     sink.settled(settlements);
-    open.delete(entry.facts.id);
+    drop(entry.facts);
     remember(entry.facts.id, stream);
   };
 
@@ -240,9 +256,10 @@ export function createOpenDecisions(): OpenDecisions {
 
   return {
     size: () => open.size,
+    sizeOf: (agent) => sizes.get(agent) ?? 0,
     has: (id) => open.has(id),
     open: (facts, nowMs) => {
-      open.set(facts.id, {
+      put({
         facts,
         endsMs: nowMs + (facts.leaseMs ?? 0),
         streams: new Map(),
@@ -256,7 +273,7 @@ export function createOpenDecisions(): OpenDecisions {
     forget: (id) => {
       const found = open.get(id);
       if (found === undefined) return undefined;
-      open.delete(id);
+      drop(found.facts);
       remember(id, '');
       return found.facts;
     },
@@ -295,6 +312,6 @@ export function createOpenDecisions(): OpenDecisions {
       for (const entry of open.values()) entry.isDoubtful = true;
     },
     entries: () => open.values(),
-    restore: (entry) => void open.set(entry.facts.id, entry),
+    restore: put,
   };
 }

@@ -16,9 +16,6 @@ export const markWith =
   (value) =>
     `•••[${value.length}:${createHmac('sha256', key).update(value).digest('hex').slice(0, 8)}]`;
 
-/** Where there is no key: the length alone. */
-export const markByLength: Mark = (value) => `•••[${value.length}]`;
-
 /** A name's words: split at what is no letter, and at capitals (`apiKey`, `APIKey`). */
 const wordsOf = (name: string): string[] =>
   name

@@ -10,7 +10,7 @@ export type UserLookup = Readonly<{ uidOf(user: string): number | undefined }>;
 
 export type Agents = Pick<
   CompiledPolicy,
-  'agent' | 'agentByUser' | 'agentBySpiffeId' | 'credentialMatches' | 'usesUnixUsers'
+  'agent' | 'agentByUser' | 'agentBySpiffeId' | 'credentialMatches' | 'credentialsOf' | 'usesUnixUsers'
 >;
 
 type Known = Omit<Agent, 'by'>;
@@ -59,6 +59,7 @@ export function* compileAgents(compiler: Compiler, lookup: UserLookup): Steps<Ag
         if (given.length === credential.length && timingSafeEqual(given, credential)) matches = true;
       return matches;
     },
+    credentialsOf: (name) => (credentials.get(name) ?? []).map((credential) => credential.toString('hex')),
     usesUnixUsers: byUser.size > 0,
   };
 }

@@ -37,7 +37,7 @@ const policyCase = z.strictObject({
   }),
 });
 
-export const casesSchema = z.strictObject({
+const casesSchema = z.strictObject({
   cases: z.array(policyCase).min(1).max(limits.policyCasesMax),
 });
 

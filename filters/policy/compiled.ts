@@ -77,6 +77,8 @@ export interface CompiledPolicy {
   agentBySpiffeId(id: string): Omit<Agent, 'by'> | undefined;
   /** True where the SHA-256 (hex) of a proxy password is one of this agent's. Compared in constant time. */
   credentialMatches(name: AgentName, sha256Hex: string): boolean;
+  /** The SHA-256 (hex) of each of this agent's proxy passwords. */
+  credentialsOf(name: AgentName): readonly string[];
   /** True where any agent is known by Unix user: then, and only then, the data plane's peer has to be looked up. */
   readonly usesUnixUsers: boolean;
   /** Pure; never throws: a condition that errors counts as its rule's outcome says (forbid and hold: yes, allow: no). */

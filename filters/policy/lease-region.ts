@@ -23,7 +23,11 @@ export const plainPath = (path: string): boolean => plainCharacters.test(path) &
 /** The query goes upstream as it is, so it must be one that the check would not refuse either. */
 const plainQuery = /^[\x21\x22\x24-\x7e]*$/;
 
-/** @param target path and query as the data plane has them (`:path`). */
+/**
+ * The specification of `isIn` in `envoy/lease.lua`, which is what decides on the way of a request; nothing of the
+ * product calls this. Tests hold the two against each other, and against the rules.
+ * @param target path and query as the data plane has them (`:path`).
+ */
 export function inRegion(region: LeaseRegion, target: string): boolean {
   if (target.length > limits.pathBytesMax) return false;
   const queryAt = target.indexOf('?');

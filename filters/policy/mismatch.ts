@@ -37,7 +37,7 @@ function mcpMismatch(target: Target, subject: Subject): string {
   return `MCP tool ${call.tool} is not ${words(tools ?? [])}`;
 }
 
-export function portMismatch(target: Target, scheme: string, port: number): string {
+function portMismatch(target: Target, scheme: string, port: number): string {
   const wanted =
     typeof target.ports === 'string' ? '80 for http or 443 for https, the default' : oneOf(target.ports);
   return `port ${port} of ${scheme} is not ${wanted}`;

@@ -32,7 +32,7 @@ export type Doubt = Readonly<{ rule: RuleName; outcome: Rule['outcome']; reads: 
 
 export type RecordedVerdict = Readonly<{ verdict: Verdict; doubts: readonly Doubt[] }>;
 
-export const unrecorded = {
+const unrecorded = {
   headers: 'the headers',
   query: 'the query',
   body: 'the body',

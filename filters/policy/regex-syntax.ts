@@ -2,6 +2,8 @@
  * The syntax of `matches`: literals, `.`, classes, `\d \w \s \b` and their opposites, `^ $`, groups,
  * alternatives, `* + ? {n} {n,} {n,m}` (lazy forms match the same texts) and a leading `(?i)` for ASCII.
  */
+import { limits } from '../../config/limits.ts';
+
 export type RegexNode =
   | Readonly<{ kind: 'empty' }>
   | Readonly<{ kind: 'character'; accepts: (code: number) => boolean }>
@@ -11,9 +13,6 @@ export type RegexNode =
   | Readonly<{ kind: 'repeat'; part: RegexNode; min: number; max: number }>;
 
 type Test = (code: number) => boolean;
-
-const repeatMax = 1_000;
-const depthMax = 50;
 
 const within =
   (low: number, high: number): Test =>
@@ -173,8 +172,11 @@ export function parseRegex(pattern: string): RegexNode {
     const min = Number(match[1]);
     const max =
       match[2] === undefined ? min : match[3] === undefined ? Number.POSITIVE_INFINITY : Number(match[3]);
-    if (min > repeatMax || (max !== Number.POSITIVE_INFINITY && (max > repeatMax || max < min)))
-      fail(`counts in order and of at most ${repeatMax}`);
+    if (
+      min > limits.celRegexRepeatMax ||
+      (max !== Number.POSITIVE_INFINITY && (max > limits.celRegexRepeatMax || max < min))
+    )
+      fail(`counts in order and of at most ${limits.celRegexRepeatMax}`);
     at = end + 1;
     return [min, max];
   };
@@ -196,7 +198,7 @@ export function parseRegex(pattern: string): RegexNode {
   };
 
   const choice = (depth: number): RegexNode => {
-    if (depth > depthMax) fail(`groups nested at most ${depthMax} deep`);
+    if (depth > limits.celRegexDepthMax) fail(`groups nested at most ${limits.celRegexDepthMax} deep`);
     const options = [sequence(depth)];
     while (characters[at] === '|') {
       at += 1;

@@ -7,6 +7,7 @@
  * the product of a rule's hosts, paths, agents, methods and tools would flood the index, it is entered under "any"
  * in the dimensions that cost most, and compared in full when found.
  */
+import { limits } from '../../config/limits.ts';
 import type { Steps } from '../common/slices.ts';
 import type { Destination, McpCall } from '../facts.ts';
 import { isOneLabel } from './host-pattern.ts';
@@ -14,8 +15,6 @@ import { isOneSegment } from './path-pattern.ts';
 import { createPatternTrie, type PatternTrie } from './pattern-trie.ts';
 import type { Subject, Target } from './target.ts';
 
-/** Entries of one rule in the index. */
-const entriesMax = 256;
 /** Longer host lists are shared: rules with the same list stand in one bucket that every host points to. */
 const ownHostsMax = 4;
 
@@ -69,7 +68,7 @@ function listAt<K, V>(map: Map<K, V>, key: K, create: () => V): V {
   return value;
 }
 
-/** Which dimensions are worth an entry each, within `entriesMax`. */
+/** Which dimensions are worth an entry each, within `policyIndexEntriesPerRuleMax`. */
 function plan(
   target: Target,
   hosts: number,
@@ -77,7 +76,7 @@ function plan(
   const tools = target.mcp?.tools;
   let entries = hosts;
   const within = (count: number | undefined): boolean => {
-    if (count === undefined || entries * count > entriesMax) return false;
+    if (count === undefined || entries * count > limits.policyIndexEntriesPerRuleMax) return false;
     entries *= count;
     return true;
   };

@@ -43,7 +43,7 @@ export function auditCommands(add: Add, exit: (code: number) => void): void {
       exit(tail(flagsOf<AuditFlags & { limit: number }>(command)));
     });
   add('show', 'everything on record under an id, or of one leaf, and where it is in the log', audit)
-    .argument('<id>', 'dec_…, hold_…, aud_…, or the number of a leaf')
+    .argument('<id>', 'dec_…, hold_…, aud_… or the beginning of one, or the number of a leaf')
     .action(async (id: string, _options, command: Command) => {
       const { show } = await import('./commands/audit.ts');
       exit(await show(id, flagsOf(command)));
@@ -69,13 +69,19 @@ Exit status: 0 all is well, 1 something is not, 2 wrong usage.`,
       exit(await verify(receipt, flagsOf<{ keys?: string; against?: string }>(command)));
     });
   add('prove', 'a receipt (C2SP tlog-proof): this record is in the log, for whoever has its keys', audit)
-    .argument('<id>', 'dec_…, hold_…, aud_…, or the number of a leaf')
+    .argument('<id>', 'dec_…, hold_…, aud_… or the beginning of one, or the number of a leaf')
     .option('--content', 'with the record itself, so that the receipt also shows what it says')
     .action(async (id: string, _options, command: Command) => {
       const { prove } = await import('./commands/audit.ts');
       exit(await prove(id, flagsOf<{ content?: boolean }>(command)));
     });
-  filtered(add('export', 'every record that fits, oldest first, one JSON object a line', audit))
+  const exported = filtered(
+    add('export', 'every record that fits, oldest first, one JSON object a line', audit),
+  );
+  for (const option of exported.options)
+    if (option.long === '--json')
+      option.description = 'accepted, and changes nothing: JSON lines in either form';
+  exported
     .addOption(
       new Option('--format <format>', 'OCSF 1.8 API Activity, or CloudEvents 1.0')
         .choices(['ocsf', 'cloudevents'])

@@ -1,4 +1,5 @@
 /** The command line's side of the admin API: HTTP over the Unix socket. */
+import { userInfo } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { limits } from '../../config/limits.ts';
@@ -15,11 +16,12 @@ export type AdminClient = Readonly<{
 const problemSchema = z.object({ code: z.string(), detail: z.string(), next: z.string().default('') });
 
 /** What the sidecar refused, with its words. */
-export class AdminRefusal extends CommandFailure {
+class AdminRefusal extends CommandFailure {
   readonly code: string;
   readonly status: number;
   constructor(status: number, code: string, detail: string, next: string) {
-    super(detail, next);
+    // The detail says what is to be corrected, and is not always about a field.
+    super(detail, code === 'RequestMalformed' ? '' : next);
     this.name = 'AdminRefusal';
     this.code = code;
     this.status = status;
@@ -122,4 +124,18 @@ export function clientOf(settings: Pick<CommandSettings, 'state_dir' | 'run_dir'
   const sidecar = file?.processes[0];
   const runs = file !== undefined && sidecar !== undefined && isRunning(sidecar);
   return adminClient(path.join(runs ? file.runDir : settings.run_dir, 'admin.sock'));
+}
+
+/** Who decides: the person behind sudo where there is one. */
+export function caller(): string {
+  const behindSudo = process.env['SUDO_USER'];
+  if (behindSudo !== undefined) return behindSudo;
+  try {
+    return userInfo().username;
+  } catch (thrown) {
+    throw new CommandFailure(
+      `user ${process.getuid?.() ?? '?'} has no name here (${thrown instanceof Error ? thrown.message : String(thrown)})`,
+      'Say who decides with --by NAME.',
+    );
+  }
 }

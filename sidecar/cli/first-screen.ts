@@ -7,7 +7,8 @@ import { table } from './output.ts';
 import type { Sample } from './samples.ts';
 
 export type FirstScreen = Readonly<{
-  status: Status;
+  status: Pick<Status, 'version' | 'data_plane' | 'admin' | 'state_dir' | 'ca'> &
+    Readonly<{ policy: Pick<Status['policy'], 'file' | 'version'> }>;
   demo: Pick<Demo, 'http' | 'https'> | undefined;
   samples: readonly Sample[];
   commandLine: CommandLine;
@@ -37,6 +38,11 @@ export function firstScreen({
   ]).map((line) => `  ${line}`);
   const lines = [`Sallyport ${status.version} is ready.`, '', ...facts, ''];
   if (agentNote !== '') lines.push(`  ${agentNote}`, '');
+  if (demo !== undefined && samples.length === 0 && agentNote === '')
+    lines.push(
+      '  No lines to paste: the policy decides the calls of the examples at these ports in other ways.',
+      '',
+    );
   if (samples.length > 0) {
     lines.push('Paste these into another window:', '');
     samples.forEach((sample, index) => {

@@ -24,6 +24,32 @@ export function journalOf(stateDir: string, options: ScanOptions = {}): Scan {
   );
 }
 
+const idPattern = /^([a-z]{2,8}_)([0-9A-HJKMNP-TV-Z]{1,26})(?:#[1-9]\d{0,9})?$/i;
+const idChars = 26;
+
+/**
+ * The whole id of a beginning that only one record's id has. One call of a lease (`dec_…#3`) is on record under its
+ * decision. What is no id, and what nothing begins with, is returned as it is: the caller says that it is not there.
+ */
+export function wholeId(stateDir: string, text: string): string {
+  const [, kind = '', start = ''] = idPattern.exec(text) ?? [];
+  if (start === '') return text;
+  const id = `${kind.toLowerCase()}${start.toUpperCase()}`;
+  if (start.length === idChars) return id;
+  const found = new Set<string>();
+  for (const record of openScan(stateDir, { contains: [Buffer.from(`"id":"${id}`)] })?.records() ?? []) {
+    if (typeof record['id'] === 'string' && record['id'].startsWith(id)) found.add(record['id']);
+    if (found.size > 5) break;
+  }
+  const [only = text, ...others] = found;
+  if (others.length === 0) return only;
+  throw new CommandFailure(
+    `${text} is the beginning of several ids: ${[only, ...others].slice(0, 5).join(', ')}${others.length < 5 ? '' : ' …'}`,
+    'Give more of the id.',
+    exitCodes.usage,
+  );
+}
+
 /** For `ScanOptions.onProgress`. */
 export function progressOn(
   output: Pick<Output, 'note'>,

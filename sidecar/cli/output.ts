@@ -79,12 +79,23 @@ export const printableLines = (text: string): string =>
 
 export function failureOf(error: SallyportError): CommandFailure & { code: string } {
   const entry: ErrorEntry = errors[error.code];
-  return Object.assign(new CommandFailure(error.message, entry.next), { code: error.code });
+  // The message names what to correct; no request of a caller's is meant.
+  const next = error.code === 'RequestMalformed' ? '' : entry.next;
+  return Object.assign(new CommandFailure(error.message, next), { code: error.code });
 }
 
 /** A word for a POSIX shell, quoted only where it has to be. */
 export const shellWord = (word: string): string =>
   /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+/** Names as every `--json` has them. */
+export const snakeCased = (value: object): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(value).map(([key, field]: [string, unknown]) => [
+      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replaceAll('-', '_'),
+      field,
+    ]),
+  );
 
 /** Columns of a table, each as wide as its widest cell. */
 export function table(rows: readonly (readonly string[])[]): string[] {

@@ -233,7 +233,7 @@ function holdCommands(add: Add, exit: (code: number) => void): void {
       exit(await list(flagsOf<{ state?: string; agent?: string; limit: number; before?: string }>(command)));
     });
   add('show', 'one hold with its request, as its approvers see it', holds)
-    .argument('<id>', 'as `holds list` shows it')
+    .argument('<id>', 'as `holds list` shows it, or the beginning of it')
     .action(async (id: string, _options, command: Command) => {
       const { show } = await import('./commands/holds.ts');
       exit(await show(id, flagsOf(command)));

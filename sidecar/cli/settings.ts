@@ -5,6 +5,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { formatIssue, type Issue } from '../../config/policy/issue.ts';
 import { type LoadedSettings, loadSettings } from '../../config/settings-load.ts';
+import { leadHintsTo } from '../invocation.ts';
 import { packageFile, packageRoot } from '../version.ts';
 import { CommandFailure, exitCodes, shellWord } from './output.ts';
 
@@ -41,6 +42,7 @@ export const examplePolicy = packageFile('config/examples/policy.yaml');
 export type CommandSettings = LoadedSettings['settings'];
 
 export function commandSettings(flags: SettingFlags, env: NodeJS.ProcessEnv = process.env): CommandSettings {
+  leadHintsTo(whereOf(flags, env));
   const merged: Record<string, string | undefined> = { ...env };
   for (const key of flagKeys) {
     const value = flags[key];

@@ -27,6 +27,10 @@ export function sinceMs(text: string, nowMs: number): number {
   );
 }
 
+/** `2026-11-20 08:00:00.123 UTC` */
+export const exactTime = (ms: number): string =>
+  `${new Date(ms).toISOString().slice(0, 23).replace('T', ' ')} UTC`;
+
 /** `2026-11-20 08:00 UTC` */
 export const shownTime = (ms: number): string =>
   `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`;

@@ -12,6 +12,7 @@ import type { DecisionRecord, HoldRecord, SettlementRecord } from '../../filters
 import type { LedgerUse } from '../../filters/metering/use.ts';
 import type { Trace } from '../trace.ts';
 import { duration } from './output.ts';
+import { exactTime } from './since.ts';
 
 type Branch = readonly [name: string, lines: readonly string[]];
 
@@ -28,7 +29,6 @@ const lineCharsMax = 2_000;
 /** Uses of one lease that are drawn; `--json` has them all. */
 const usesShown = 10;
 
-const time = (ms: number): string => `${new Date(ms).toISOString().slice(0, 23).replace('T', ' ')} UTC`;
 const clock = (ms: number): string => new Date(ms).toISOString().slice(11, 23);
 const bytes = (count: number): string =>
   count < 1024
@@ -43,7 +43,7 @@ const joined = (...parts: readonly (string | undefined)[]): string =>
 export function picture(trace: Trace, ordinal: number | undefined): string[] {
   const { decision } = trace;
   const code = decision.code === '' ? '' : ` ${decision.code}`;
-  const head = `${decision.id}  ${words[decision.kind] ?? decision.kind}${code}  ${time(msOf(decision.at))}, decided in ${micros(decision.duration_us)}`;
+  const head = `${decision.id}  ${words[decision.kind] ?? decision.kind}${code}  ${exactTime(msOf(decision.at))}, decided in ${micros(decision.duration_us)}`;
   const branches = branchesOf(trace, ordinal).filter(([, lines]) => lines.length > 0);
   return [
     head,
@@ -62,13 +62,18 @@ const micros = (us: number): string => (us < 1_000 ? `${us} µs` : brief(us / 1_
 
 function branchesOf(trace: Trace, ordinal: number | undefined): Branch[] {
   const { decision, span } = trace;
+  const { calls = 1 } = decision;
+  const advance = calls > 1 ? `, with all ${calls} calls of the lease, which are paid in advance` : '';
   return [
     ['request', requestLines(decision)],
     ['agent', [decision.agent || 'unknown'].concat(chainLine(decision))],
     ['rule', ruleLines(decision)],
     ['shadow', decision.shadow.map(({ rule, would }) => `rule ${rule} would ${would} it`)],
-    ['quota', (decision.quotas ?? []).map(({ name, used, limit }) => `${name}: ${used} of ${limit} used`)],
-    ['lease', leaseLines(decision, ordinal)],
+    [
+      'quota',
+      (decision.quotas ?? []).map(({ name, used, limit }) => `${name}: ${used} of ${limit} used${advance}`),
+    ],
+    ['lease', leaseLines(trace, ordinal)],
     ['pin', decision.pin === '' ? [] : [decision.pin]],
     ['hold', holdLines(trace)],
     ['upstream', upstreamLines(trace, ordinal)],
@@ -123,15 +128,15 @@ function ruleLines({ rule, policy_version: version, why, calls = 1 }: DecisionRe
   return [`${rule === '' ? 'none' : rule} (policy ${version})`, ...reason];
 }
 
-function leaseLines(
-  { calls, lease_ms: ms, lease_path: at, lease_exact: exact, what, at: granted }: DecisionRecord,
-  ordinal: number | undefined,
-): string[] {
+function leaseLines({ decision, settlements }: Trace, ordinal: number | undefined): string[] {
+  const { calls, lease_ms: ms, lease_path: at, lease_exact: exact, what, at: granted } = decision;
   if (calls === undefined || calls <= 1) return [];
   const paths = at === undefined ? '' : ` of ${what} ${at}${exact === true ? '' : '…'}`;
   const until = ms === undefined ? '' : `, for ${ms} ms until ${clock(msOf(granted) + ms)}`;
   const use = ordinal === undefined ? [] : [`use ${ordinal} of ${calls} is asked for`];
-  return [`${calls} calls${paths}${until}`, ...use];
+  const open = calls - settlements.reduce((sum, one) => sum + one.calls, 0);
+  const rest = open > 0 ? [`${open} of them not settled yet; what was not used is paid back`] : [];
+  return [`${calls} calls${paths}${until}`, ...use, ...rest];
 }
 
 const told: Readonly<Record<string, string>> = {
@@ -170,7 +175,7 @@ function holdLines({ decision, holds, same_hold: others }: Trace): string[] {
 function upstreamLines({ decision, uses, settlements }: Trace, ordinal: number | undefined): string[] {
   const wanted = ordinal === undefined ? uses : uses.filter((use) => use.ordinal === ordinal);
   if (wanted.length > 0) {
-    const lines = wanted.slice(0, usesShown).map(useLine);
+    const lines = wanted.slice(0, usesShown).map((use) => useLine(use, decision.hold !== ''));
     return wanted.length > usesShown
       ? [...lines, `and ${wanted.length - usesShown} more; --json has them`]
       : lines;
@@ -181,17 +186,18 @@ function upstreamLines({ decision, uses, settlements }: Trace, ordinal: number |
     : [];
 }
 
-function useLine(use: LedgerUse): string {
+/** The access log tells when a request came: of a held one, that is before anybody approved it. */
+function useLine(use: LedgerUse, wasHeld: boolean): string {
   const call = use.ordinal === undefined ? '' : `#${use.ordinal} `;
   const state = use.final ? '' : ' so far';
   const outcome = use.left
     ? `${use.status || '–'} from ${use.upstream}`
     : `not sent${use.flags === '' ? '' : ` (${use.flags})`}`;
   return joined(
-    `${clock(use.atMs)} ${call}${outcome}`,
+    wasHeld ? `asked at ${clock(use.atMs)}: ${call}${outcome}` : `${clock(use.atMs)} ${call}${outcome}`,
     `${bytes(use.bytesIn)} out`,
     `${bytes(use.bytesOut)} back`,
-    `${brief(use.durationMs)}${state}`,
+    `${wasHeld ? 'answered after ' : ''}${brief(use.durationMs)}${state}`,
   );
 }
 
@@ -206,7 +212,9 @@ function settlementLine(settlement: SettlementRecord): string {
           `${bytes(received)} back`,
           brief(ms),
         )
-      : '';
+      : kind === 'Expired'
+        ? 'never made, and paid back'
+        : '';
   return joined(
     `${kind}: ${calls} ${calls === 1 ? 'call' : 'calls'}`,
     traffic,

@@ -8,6 +8,7 @@ import type { BodyBudget } from './body.ts';
 import type { Connections } from './connections.ts';
 import type { EmbeddedLedger } from './ledger.ts';
 import type { Pools } from './pools.ts';
+import type { UnreadTunnels } from './unread.ts';
 
 export type Core = Readonly<{
   deps: PlaneDeps;
@@ -17,6 +18,7 @@ export type Core = Readonly<{
   bodies: BodyBudget;
   connections: Connections;
   ledger: EmbeddedLedger;
+  unread: UnreadTunnels;
   /** The denial of what never reached the check, with what is known of it; it is written down here. */
   refusal: (error: SallyportError, request?: RefusedRequest, found?: Found) => Deny;
   /** Refuses what names the proxy itself, before any check: throws NotFound. */

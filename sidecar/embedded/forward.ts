@@ -5,6 +5,7 @@
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { SallyportError } from '../../config/errors.ts';
+import { isGrpc } from '../../ext-authz/caller-protocol.ts';
 import { rateLimitHeaders } from '../../ext-authz/rate-limit.ts';
 import type { Allow } from '../../filters/decision.ts';
 import type { Call, Destination, Pin } from '../../filters/facts.ts';
@@ -18,13 +19,11 @@ import { discardBody, failedAllow, refuseRequest } from './refuse.ts';
 export type Allowed = Exchange &
   Readonly<{ call: Call; decision: Allow; destination: Destination; pin: Pin }>;
 
-const grpcType = /^application\/grpc(?:[+;\s]|$)/i;
-
 /** @returns when the exchange is over. Rejects only where provably nothing was sent and nothing answered. */
 export function forward(core: Core, allowed: Allowed): Promise<void> {
   const { request, response, call, decision } = allowed;
   const gone = allowed.gone.signal;
-  const grpc = grpcType.test(call.headers['content-type'] ?? '');
+  const grpc = isGrpc(call.headers['content-type']);
   const dispatcher = core.pools.of(allowed.destination, allowed.pin, grpc);
   const body = bodyOf(request, call, allowed.upgrade !== undefined);
   if (body instanceof PassThrough)

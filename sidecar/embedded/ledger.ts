@@ -59,6 +59,8 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
   ledger?.began(epoch);
   let fd = openSync(file, 'a', 0o600);
   let waiting = Buffer.alloc(0);
+  /** Last lines of a stream among those that wait. */
+  let endsWaiting = 0;
   const streams = new Map<string, Stream>();
   /** Of a connection whose CONNECT was let pass: its first bytes are checked again, as part of it. */
   const tunnels = new Map<string, Stream>();
@@ -66,33 +68,45 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
   const flush = (): void => {
     try {
       while (waiting.length > 0) waiting = waiting.subarray(writeSync(fd, waiting));
+      endsWaiting = 0;
     } catch (err) {
       if (waiting.length <= waitingBytesMax) return;
       log.error({ err, bytes: waiting.length }, 'lines of the ledger are lost: they cannot be written');
+      if (endsWaiting > 0) ledger?.lost(endsWaiting);
       waiting = Buffer.alloc(0);
+      endsWaiting = 0;
     }
   };
 
-  /** Its keys are sorted, as Envoy sorts them: a cut line is told from the next by how a line begins. */
+  /**
+   * Its keys are sorted, as Envoy sorts them: a cut line is told from the next by how a line begins. What a client
+   * can make long is cut as Envoy cuts it, so that the ledger can read every line.
+   */
   const lineOf = (stream: Stream, final: boolean): Record<string, unknown> => {
     const { call, decision, response, upstream } = stream;
     const isTunnel = call.stage !== 'request';
     const { pin } = decision;
+    const authority = call.authority.slice(0, limits.ledgerAuthorityCharsMax);
     const [bytesIn, bytesOut] =
       upstream instanceof Socket
         ? [upstream.bytesWritten, upstream.bytesRead]
         : [stream.bytesIn, stream.bytesOut];
     return {
       at: stream.at,
-      ...(isTunnel ? {} : { authority: call.authority }),
+      ...(isTunnel ? {} : { authority }),
       bytes_in: bytesIn,
       bytes_out: bytesOut,
-      ...(isTunnel ? { connect: call.authority, connect_decision: decision.id } : {}),
+      ...(isTunnel ? { connect: authority, connect_decision: decision.id } : {}),
       connection: `${epoch}-${call.connection.connectionId}.${decision.id}`,
       ...(isTunnel ? (stream.inner === '' ? {} : { decision: stream.inner }) : { decision: decision.id }),
       duration_ms: Math.round(clock.monotonicMs() - stream.startedMs),
       ...(decision.hold === undefined ? {} : { hold: decision.hold }),
-      ...(isTunnel ? {} : { method: call.method, path: call.path.split('?', 1)[0] }),
+      ...(isTunnel
+        ? {}
+        : {
+            method: call.method.slice(0, limits.ledgerMethodCharsMax),
+            path: call.path.split('?', 1)[0]?.slice(0, limits.ledgerPathCharsMax),
+          }),
       stage: isTunnel
         ? stream.inner === ''
           ? 'tunnel'
@@ -109,6 +123,7 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
   const write = (stream: Stream, final: boolean): void => {
     const line = Buffer.from(`${JSON.stringify(lineOf(stream, final))}\n`, 'utf8');
     waiting = waiting.length === 0 ? line : Buffer.concat([waiting, line]);
+    if (final) endsWaiting += 1;
     flush();
   };
 

@@ -8,6 +8,8 @@ export type Tunnel = Readonly<{
   authority: string;
   /** Agent that the CONNECT's check found. */
   agent: string;
+  /** What that agent was known by. */
+  proof: string;
   sni: string;
   scheme: 'http' | 'https';
 }>;
@@ -44,6 +46,7 @@ export const connectionOfPeer = (peer: Peer): Connection => ({
   connectionId: peer.id,
   peerSpiffeId: peer.tunnel === undefined ? peer.spiffeId : '',
   tunnelAgent: peer.tunnel?.agent ?? '',
+  tunnelProof: peer.tunnel?.proof ?? '',
   tunnelAuthority: peer.tunnel?.authority ?? '',
   sni: peer.tunnel?.sni ?? '',
 });

@@ -20,6 +20,7 @@ import { createPools } from './pools.ts';
 import { refuseRequest } from './refuse.ts';
 import { buildRoutes, type RouteHandlers } from './routes.ts';
 import { toldOf } from './target.ts';
+import { createUnreadTunnels } from './unread.ts';
 
 export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
   const { settings, log, clock } = deps;
@@ -31,6 +32,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
     deps: { ...deps, checker: ledger.checker },
     ledger,
     policy: () => policy,
+    unread: createUnreadTunnels({ identify: deps.identify, clock, policy: () => policy }),
     pools: createPools({
       upstreamCaPem: deps.upstreamCaPem,
       connectTimeoutMs: settings.upstream.connect_timeout_ms,
@@ -41,7 +43,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
     connections: createConnections(settings.proxy.connections_max),
     refusal: (error, request, found) => {
       const deny = refusal(error, clock, ids.decision(), found);
-      deps.onRefusal?.(deny, request ?? unreadRequest('embedded'));
+      deps.onRefusal(deny, request ?? unreadRequest('embedded'));
       return deny;
     },
     assertElsewhere: (authority) => {
@@ -91,6 +93,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
         const before = routes;
         policy = next;
         routes = built;
+        core.unread.review();
         // Requests under way have left fastify already: its handlers only hand them over.
         await before.close();
       },

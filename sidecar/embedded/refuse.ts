@@ -1,8 +1,9 @@
 /** Denials on the wire, for every kind of connection. */
 import type { Duplex, Readable } from 'node:stream';
-import { errors, type SallyportError } from '../../config/errors.ts';
+import type { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { type Denial, renderDenial } from '../../ext-authz/denial.ts';
+import { denial } from '../../ext-authz/draft.ts';
 import type { Refused } from '../../ext-authz/problem.ts';
 import { STATUS_CODES } from '../../filters/common/node-http.ts';
 import type { Allow, Deny } from '../../filters/decision.ts';
@@ -11,7 +12,7 @@ import type { Request, Response } from './headers.ts';
 
 /** An allowed call that could not be carried: the decision's own head, so that the caller can name it. */
 export const failedAllow = (decision: Allow, failure: SallyportError): Deny => ({
-  kind: 'Deny',
+  ...denial(failure),
   id: decision.id,
   at: decision.at,
   policyVersion: decision.policyVersion,
@@ -21,9 +22,6 @@ export const failedAllow = (decision: Allow, failure: SallyportError): Deny => (
   destination: decision.destination,
   shadow: decision.shadow,
   quotas: decision.quotas,
-  code: failure.code,
-  reason: failure.message,
-  retryAfterMs: errors[failure.code].retry === 'after' ? failure.retryAfterMs : undefined,
   hold: decision.hold,
 });
 
@@ -38,14 +36,14 @@ export function refuseRequest(
     response.destroy();
     return;
   }
-  const denial = renderDenial(call, refused);
-  for (const [name, value] of Object.entries(headersOf(denial))) response.setHeader(name, value);
-  response.statusCode = denial.status;
+  const rendered = renderDenial(call, refused);
+  for (const [name, value] of Object.entries(headersOf(rendered))) response.setHeader(name, value);
+  response.statusCode = rendered.status;
   // RFC 9110, section 10.1.1: whether the body follows is the client's choice now, so the framing is open.
   if (request.httpVersionMajor === 1 && request.headers.expect !== undefined)
     response.setHeader('connection', 'close');
   if (request.method === 'HEAD') response.end();
-  else response.end(denial.body);
+  else response.end(rendered.body);
   discardBody(request);
 }
 
@@ -68,12 +66,12 @@ export function refuseSocket(socket: Duplex, call: Call | undefined, refused: Re
     socket.destroy();
     return;
   }
-  const denial = renderDenial(call, refused);
-  const head = Object.entries({ ...headersOf(denial), connection: 'close' })
+  const rendered = renderDenial(call, refused);
+  const head = Object.entries({ ...headersOf(rendered), connection: 'close' })
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join('');
   socket.end(
-    `HTTP/1.1 ${denial.status} ${STATUS_CODES[denial.status] ?? 'Refused'}\r\n${head}\r\n${denial.body}`,
+    `HTTP/1.1 ${rendered.status} ${STATUS_CODES[rendered.status] ?? 'Refused'}\r\n${head}\r\n${rendered.body}`,
   );
   socket.resume();
   // A client that neither reads nor closes does not keep the connection.

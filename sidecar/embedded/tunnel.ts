@@ -54,7 +54,12 @@ export async function serveConnect(
       core.deps.checker.settle(decision, 'NotSent');
       return;
     }
-    const tunnel: Tunnel = { authority, agent: decision.agent?.name ?? '', sni: '', scheme: 'http' };
+    const tunnel: Tunnel = {
+      authority,
+      agent: decision.agent?.name ?? '',
+      proof: decision.agent?.proof ?? '',
+      ...{ sni: '', scheme: 'http' },
+    };
     const within: Peer = { ...peer, tunnel };
     switch (decision.inspect) {
       case 'tls':
@@ -66,7 +71,7 @@ export async function serveConnect(
         await passByName(core, within, decision, socket, gone.signal);
         return;
       case 'tunnel':
-        await passBytes(core, call, decision, socket);
+        await passBytes(core, within, call, decision, socket);
         return;
     }
   } catch (thrown) {
@@ -160,7 +165,8 @@ async function passByName(
     socket.destroy();
     return;
   }
-  const decision = await core.deps.checker.check(tunnelCallOf(peer, hello.sni), gone);
+  const call = tunnelCallOf(peer, hello.sni);
+  const decision = await core.deps.checker.check(call, gone);
   const pin = decision.kind === 'Allow' && decision.inspect === 'sni' ? decision.pin : undefined;
   if (pin === undefined) {
     core.deps.checker.settle(connect, 'NotSent');
@@ -172,6 +178,7 @@ async function passByName(
     core.ledger.joined(connect, upstream);
     join(socket, upstream, durationMs(core));
     core.deps.checker.settle(connect, 'Sent');
+    core.unread.opened(call, 'sni', socket);
   } catch (thrown) {
     core.deps.checker.settle(connect, 'NotSent');
     core.deps.log.info({ decision: decision.id, err: thrown }, 'a tunnel could not be opened');
@@ -180,7 +187,7 @@ async function passByName(
 }
 
 /** Any bytes, either side first. The answer to CONNECT waits until the destination is there. */
-async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket): Promise<void> {
+async function passBytes(core: Core, peer: Peer, call: Call, decision: Allow, socket: Socket): Promise<void> {
   let upstream: Socket;
   try {
     if (decision.pin === undefined)
@@ -195,6 +202,7 @@ async function passBytes(core: Core, call: Call, decision: Allow, socket: Socket
   established(socket, decision);
   core.ledger.joined(decision, upstream);
   join(socket, upstream, durationMs(core));
+  core.unread.opened(tunnelCallOf(peer, ''), 'tunnel', socket);
 }
 
 const open = (core: Core, pin: Pin): Promise<Socket> =>

@@ -196,7 +196,7 @@ test('settings that contradict each other are told with the one to change', () =
   const yaml = `agent: { user: "7", envoy_user: "7" }
 proxy: { port: 81, tls_port: 81 }
 runtime: { warm_pool_min: 200 }
-audit: { retention_days: 30, tiles_days: 29 }
+audit: { retention_days: 30, tiles_days: 29, content_hours_min: 721 }
 resolver: { hosts: { a.test: elsewhere }, servers: ["x:y"] }
 run_dir: /${'x'.repeat(limits.runDirBytesMax)}
 `;
@@ -206,6 +206,7 @@ run_dir: /${'x'.repeat(limits.runDirBytesMax)}
     'proxy.tls_port',
     'runtime.warm_pool_min',
     'audit.tiles_days',
+    'audit.content_hours_min',
     'resolver.hosts.a.test',
     'resolver.servers[0]',
     'run_dir',

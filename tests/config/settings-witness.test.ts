@@ -28,7 +28,10 @@ test.each([
 });
 
 test.each([
-  `witness: { listen: "192.0.2.1:10085", logs: [${log}] }`,
+  `witness: { listen: "127.0.0.1:0", logs: [${log}] }`,
+  `witness: { listen: "[::1]:0", logs: [${log}] }`,
+  `witness: { listen: "192.0.2.1:10085", logs: [${log}], token_file: /t, cert_file: /c, key_file: /k }`,
+  `witness: { listen: "192.0.2.1:10085", logs: [${log}], client_ca_file: /a, cert_file: /c, key_file: /k }`,
   `witness: { listen: "127.0.0.1:0", logs: [${log}], token_file: /t }`,
   `witness: { listen: "192.0.2.1:1", logs: [${log}], token_file: /t, cert_file: /c, key_file: /k, client_ca_file: /a }`,
   `audit: { witnesses: [${asked('url: "https://w.example/base", token_file: /t')}], witness_quorum: 1 }`,
@@ -52,6 +55,11 @@ test.each([
     'witness.token_file',
     'except over loopback',
   ],
+  ...['192.0.2.1:1', '0.0.0.0:1', '[::]:1', '[::ffff:127.0.0.1]:1'].map((listen) => [
+    `witness: { listen: "${listen}", logs: [${log}], cert_file: /c, key_file: /k }`,
+    'witness.client_ca_file',
+    'or `witness.token_file`',
+  ]),
   ['witness: { name: "two words" }', 'witness.name', ''],
   ['audit: { witness_quorum: 1 }', 'audit.witness_quorum', 'at most the number'],
   [`audit: { witnesses: [${asked('url: "ftp://w.example"')}] }`, 'audit.witnesses[0].url', 'http or https'],

@@ -23,6 +23,7 @@ import { isOwnAddress } from '../../filters/egress/own-address.ts';
 import type { Call } from '../../filters/facts.ts';
 import { createUnixUsers } from '../../filters/identity/unix-users.ts';
 import type { HoldStore } from '../../filters/oversight/holds.ts';
+import { markWith } from '../../filters/oversight/mask.ts';
 import { openHoldStore } from '../../filters/oversight/sqlite.ts';
 import { compilePolicy } from '../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
@@ -172,6 +173,8 @@ async function assemble(
   const checker = createChecker({
     ...identity,
     locked: () => locked,
+    stopping: new AbortController().signal,
+    mark: markWith(new Uint8Array(32)),
     holdRetryAfterMs: 1_000,
     ...{ clock, ids, resolver, log, quota, holds, journal },
     isOwn: ({ address, port }) => own.has(port) && isOwnAddress(address),

@@ -8,6 +8,7 @@ import { lockdownCases } from './cases/lockdown.ts';
 import { mcpCases } from './cases/mcp.ts';
 import { oversightCases } from './cases/oversight.ts';
 import { plainCases } from './cases/plain.ts';
+import { revokedCases } from './cases/revoked.ts';
 import { shapeCases } from './cases/shapes.ts';
 import { streamCases } from './cases/streams.ts';
 import { tunnelCases } from './cases/tunnels.ts';
@@ -35,6 +36,7 @@ export function describeDataPlane(name: string, start: StartPlane): void {
     describe('MCP', () => mcpCases(harness));
     describe('lockdown', () => lockdownCases(start));
     describe('bounds', () => boundCases(start));
+    describe('revoked credentials', () => revokedCases(start));
     describe('oversight, quota and policy', () => oversightCases(start));
   });
 }

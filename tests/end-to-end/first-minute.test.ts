@@ -47,6 +47,7 @@ describe('the calls of an agent', () => {
     const id = await pendingHold();
     const shown = await bench.cli(['holds', 'show', id]);
     expect(shown.out).toContain('orders cost money');
+    expect((await bench.cli(['holds', 'show', id.slice(0, -1)])).out).toBe(shown.out);
     const stranger = await bench.cli(['holds', 'approve', id, '--by', 'mallory']);
     expect([stranger.code, stranger.err]).toEqual([1, expect.stringContaining('mallory')]);
     const approved = await bench.cli(['holds', 'approve', '--by', 'dana', '--note', 'fine']);
@@ -54,6 +55,11 @@ describe('the calls of an agent', () => {
     expect((await answer).code).toBeLessThan(300);
     const sent = bench.upstream.requests().filter((request) => request.path === '/orders').length;
     expect(sent - before).toBe(1);
+    const after = await until('the hold to be settled', async () => {
+      const { out } = await bench.cli(['holds', 'show', id]);
+      return out.includes('is Released') ? undefined : out;
+    });
+    expect(after).toMatch(/^hold_\w+ is Sent, approved by dana\n/);
   });
 
   test('that a person denies are told so', async () => {

@@ -1,5 +1,6 @@
 /** `sallyport lockdown` as an operator uses it. */
 import { once } from 'node:events';
+import { existsSync, mkdirSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -46,17 +47,35 @@ test('a lockdown refuses everything, ends what is open, outlives a kill, and is 
   expect(second.status.lockdown).toMatchObject({ by: 'dana', reason: 'odd traffic' });
   expect((await curl(second.status, [`${bench.plain}/hello`])).code).toBe(503);
 
-  expect(await bench.cli(['lockdown', '--lift', '--by', 'lee'])).toMatchObject({
-    code: 0,
-    out: 'no lockdown holds\n',
-  });
+  const again = await bench.cli(['lockdown', '--reason', 'another', '--by', 'lee']);
+  expect([again.code, again.out]).toEqual([
+    0,
+    expect.stringMatching(
+      /^a lockdown holds already, .*: locked since .* by dana \(odd traffic\): everything/,
+    ),
+  ]);
+  const lift = async () => (await bench.cli(['lockdown', '--lift', '--by', 'lee'])).out;
+  expect(await lift()).toMatch(/^lifted: it was locked since .* by dana \(odd traffic\)\n$/);
+  expect(await lift()).toBe('no lockdown holds\n');
   expect((await curl(second.status, [`${bench.plain}/hello`])).code).toBe(200);
   expect((await statusOf()).lockdown).toBeUndefined();
 }, 60_000);
 
 test('without a sidecar it is written down, and the next one starts locked', async () => {
+  const state = bench.home.env['SALLYPORT_STATE_DIR'] ?? '';
+  // A directory that is mistyped is not made, and not told to be locked.
+  const nowhere = await bench.cli(['lockdown', '--by', 'dana']);
+  expect([nowhere.code, nowhere.err]).toEqual([1, expect.stringContaining(`no state directory ${state}`)]);
+  expect(existsSync(state)).toBe(false);
+  mkdirSync(state, { mode: 0o700 });
   const locked = await bench.cli(['lockdown', '--reason', 'stolen laptop', '--by', 'dana', '--json']);
   expect([locked.code, JSON.parse(locked.out)]).toMatchObject([0, { locked: { reason: 'stolen laptop' } }]);
+  const status = await bench.cli(['status']);
+  expect([status.code, status.err]).toEqual([
+    1,
+    expect.stringMatching(/LOCKED since .* by dana: stolen laptop; the next sidecar starts locked/),
+  ]);
+  expect((await bench.cli(['lockdown', '--by', 'lee'])).out).toMatch(/holds already.*no sidecar runs/);
   const running = await startRunning(bench);
   expect((await curl(running.status, [`${bench.plain}/hello`])).code).toBe(503);
 });

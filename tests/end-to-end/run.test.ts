@@ -110,6 +110,28 @@ test('the agent’s user cannot open the admin socket, read the token or the sta
   expect(err.includes('not confined')).toBe(!isRoot);
 });
 
+test('a flag that the running sidecar does not fulfil is refused, and no command is run', async () => {
+  const tried = async (...flags: string[]) => {
+    const { code, out, err } = await bench.cli(['run', ...flags, '--', 'echo', 'ran'], { cwd: work });
+    return { code, out, err: err.split('\n').filter((line) => line.includes('that runs here has')) };
+  };
+  const other = join(work, 'other.yaml');
+  const { port } = new URL(running.status.data_plane.proxy);
+  const flags = ['--policy', other, '--port', '1', '--data-plane', 'envoy'];
+  expect(await tried(...flags)).toEqual({
+    code: 2,
+    out: '',
+    err: [
+      `sallyport: --policy ${other}: the sidecar that runs here has ${bench.policyFile}`,
+      `--port 1: the sidecar that runs here has ${port}`,
+      '--data-plane envoy: the sidecar that runs here has embedded',
+    ],
+  });
+  const same = ['--policy', bench.policyFile, '--port', port, '--data-plane', 'embedded'];
+  expect(await tried(...same)).toEqual({ code: 0, out: 'ran\n', err: [] });
+  expect(await tried('--port', '0', '--data-plane', 'auto')).toMatchObject({ code: 0 });
+});
+
 test('a working directory that the agent cannot enter is refused with what to do', async () => {
   const closed = running.status.state_dir;
   const { code, err } = await bench.cli(['run', '--', 'true'], { cwd: closed });

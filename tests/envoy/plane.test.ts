@@ -86,6 +86,7 @@ test('headers that only the data plane may write cannot be forged, and none of t
     'X-Sallyport-Connection: forged',
     'X-Sallyport-Connect: evil.test:443',
     'X-Sallyport-Agent: root',
+    'X-Sallyport-Proof: pod',
     'X-Sallyport-Else: 1',
     'X-Envoy-Original-Dst-Host: 127.0.0.1:1',
     'X-Envoy-Retry-On: 5xx',

@@ -72,6 +72,7 @@ export const policyOf = (parts: Partial<PolicyParts> = {}): CompiledPolicy => {
     agentByUser: unused,
     agentBySpiffeId: unused,
     credentialMatches: unused,
+    credentialsOf: unused,
     usesUnixUsers: false,
     evaluate: unused,
     recorded: unused,
@@ -134,7 +135,7 @@ export async function startWorld(options: {
       return decide(call, signal);
     },
     settle: () => undefined,
-    settleById: () => undefined,
+    refundUnsent: () => undefined,
   };
   const given = options.settings ?? {};
   const deps: PlaneDeps = {
@@ -146,6 +147,14 @@ export async function startWorld(options: {
     policy: options.policy ?? policyOf(),
     checker,
     identify: () => undefined,
+    onRefusal: () => undefined,
+    ledger: {
+      began: () => undefined,
+      ended: () => undefined,
+      notSent: () => undefined,
+      hasRead: () => true,
+      lost: () => undefined,
+    },
     authority,
     log: pino({ level: process.env['TEST_LOG'] ?? 'silent' }),
     clock,

@@ -40,6 +40,7 @@ it('accepts a log with restarts and a rotation of its keys, its content and its 
   const verdict = await runVerifier(directory, args);
   expect(verdict).toEqual({
     accepted: true,
+    code: 0,
     said: `example.org/log: ${size} leaves, 50 agents, 0 witnesses, content: ${size} lines whole, 0 erased: all is well`,
   });
 });
@@ -58,6 +59,33 @@ it('rejects a journal that was edited', async () => {
   writeFileSync(file, readFileSync(file, 'utf8').replace('"dec_7"', '"dec_8"'));
   const verdict = await runVerifier(log.directory, ['--keys', log.keys, '--journal', journal]);
   expect(verdict).toMatchObject({ accepted: false, said: expect.stringContaining('no leaf commits to') });
+});
+
+it('says that nothing was checked, and nothing of the log, where it cannot be read or asked', async () => {
+  for (const [directory, args, says] of [
+    [
+      join(work, 'nowhere'),
+      ['--keys', log.keys],
+      /^not checked: .*nowhere\/checkpoint cannot be read \(ENOENT\)$/,
+    ],
+    [log.directory, ['--keys', join(work, 'no-keys')], /^not checked: .*no-keys cannot be read \(ENOENT\)$/],
+    [
+      log.directory,
+      ['--keys', log.keys, '--nothing'],
+      /^not checked: Unknown option '--nothing'.*\nusage: /s,
+    ],
+    [log.directory, ['--keys', log.keys, '--pruned', '-x'], /^not checked: .*\nusage: /s],
+    [log.directory, ['--keys', log.keys, '--size', 'many'], /^not checked: --size many is no whole number$/],
+    [log.directory, [], /^not checked: LOG and --keys are needed\nusage: /],
+  ] as const)
+    expect(await runVerifier(directory, args)).toMatchObject({ code: 2, said: expect.stringMatching(says) });
+  const edited = await tampered[0]?.make(log, join(work, 'tampered'));
+  expect(await runVerifier(edited ?? '', ['--keys', log.keys])).toMatchObject({ code: 1 });
+  const help = await runVerifier(log.directory, ['--help']);
+  expect(help).toMatchObject({
+    code: 0,
+    said: expect.stringMatching(/^usage: .*exit status: 0 all is well/s),
+  });
 });
 
 const small = async () => {
@@ -81,14 +109,17 @@ it('accepts a log whose content was erased and pruned, and one whose tiles were 
   await eraseContent({ stateDir, journal: world.journal, log: own, record }, 'dec_998x', 'dana', 'asked for');
   await prune(
     { stateDir, log: own, record, clock },
-    { contentMs: 0, contentBytesMax: 0, tilesMs: undefined },
+    { contentMs: 0, contentMsMin: 0, contentBytesMax: 0, tilesMs: undefined },
   );
   const args = ['--keys', world.keysFile, '--journal', world.files];
   expect(await runVerifier(world.directory, args)).toMatchObject({
     accepted: true,
     said: expect.stringMatching(/1002 leaves, 4 agents, .* \d+ lines whole, 1 erased/),
   });
-  await prune({ stateDir, log: own, record, clock }, { contentMs: 0, contentBytesMax: 0, tilesMs: -1 });
+  await prune(
+    { stateDir, log: own, record, clock },
+    { contentMs: 0, contentMsMin: 0, contentBytesMax: 0, tilesMs: -1 },
+  );
   expect(await runVerifier(world.directory, args)).toMatchObject({
     accepted: false,
     said: expect.stringContaining('is missing'),

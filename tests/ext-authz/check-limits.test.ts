@@ -62,6 +62,27 @@ rules:
   expect(codeOf(await check({}))).toBe('Allow');
 });
 
+test('checks past what all agents together may have are refused', async () => {
+  const names = Array.from(
+    { length: limits.checksConcurrentMax / limits.checksConcurrentPerAgentMax },
+    (_, at) => `robot-${at}`,
+  );
+  const { check } = world(`version: 1
+agents:
+${names.map((name) => `  ${name}: { identity: spiffe://example.org/${name} }`).join('\n')}
+  clerk: { identity: spiffe://example.org/clerk }
+rules: [{ name: read, to: { hosts: [api.example.com] }, allow: {} }]
+`);
+  const as = (name: string): Promise<Decision> =>
+    check({ connection: { ...someCall().connection, peerSpiffeId: `spiffe://example.org/${name}` } });
+  const running = names.flatMap((name) =>
+    Array.from({ length: limits.checksConcurrentPerAgentMax }, () => as(name)),
+  );
+  expect(codeOf(await as('clerk'))).toBe('Overloaded');
+  expect(new Set((await Promise.all(running)).map(codeOf))).toEqual(new Set(['Allow']));
+  expect(codeOf(await as('clerk'))).toBe('Allow');
+});
+
 test('an agent past its share of waiting calls is told to come back at once, another still waits', async () => {
   const two = `version: 1
 agents:

@@ -13,6 +13,7 @@ import type { Decision } from '../../filters/decision.ts';
 import { createResolver } from '../../filters/egress/dns.ts';
 import type { Call, Pin } from '../../filters/facts.ts';
 import type { HoldStore } from '../../filters/oversight/holds.ts';
+import { markWith } from '../../filters/oversight/mask.ts';
 import { openHoldStore } from '../../filters/oversight/sqlite.ts';
 import { compilePolicy } from '../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../filters/policy/compiled.ts';
@@ -88,6 +89,8 @@ export function world(
   const checker = createChecker({
     policy: () => policy,
     locked: () => locked,
+    stopping: new AbortController().signal,
+    mark: markWith(new Uint8Array(32)),
     decisions: createDecisionCache({ ttlMs: 60_000, entriesMax: 1_000 }),
     leases: { book, options: { lifeMs: 500, callsMax: 10_000 } },
     podAgent: 'robot',

@@ -75,6 +75,15 @@ test('a caller that is no agent of the policy is denied without an agent on reco
   expect(decision.agent).toBeUndefined();
 });
 
+test('a lockdown refuses whoever calls, and its record says who did', async () => {
+  const { check, lock } = world(readable);
+  lock('odd traffic');
+  const decision = await check({});
+  expect([codeOf(decision), decision.agent?.name]).toEqual(['Lockdown', 'robot']);
+  const stranger = await check({ connection: { peerSpiffeId: 'spiffe://example.org/stranger' } });
+  expect([codeOf(stranger), stranger.agent]).toEqual(['Lockdown', undefined]);
+});
+
 test('a thousand callers at once never pass more than the quota', async () => {
   const { check } = world(
     policy(
@@ -246,6 +255,30 @@ test('a call that waits is refused when the new policy forbids it', async () => 
   expect(await waiting).toMatchObject({ kind: 'Deny', code: 'Forbidden', rule: 'never' });
 });
 
+test('a call whose name is still looked up does not pass under a policy that was replaced meanwhile', async () => {
+  const raw = policy(
+    '  - { name: raw, to: { hosts: [api.example.com], ports: [5432], inspect: tunnel }, allow: {} }',
+  );
+  const never = '  - { name: never, to: { hosts: [api.example.com] }, forbid: {} }';
+  const connect = { stage: 'connect', method: 'CONNECT', scheme: '', path: '' } as const;
+  for (const [before, call] of [
+    [readable, { path: '/a' }],
+    [raw, { ...connect, authority: 'api.example.com:5432' }],
+  ] as const) {
+    const { check, load } = world(before);
+    const asked = check(call);
+    load(`${before.trimEnd()}\n${never}\n`);
+    expect(await asked).toMatchObject({ kind: 'Deny', code: 'Forbidden', rule: 'never' });
+  }
+});
+
+test('a caller who is nobody under the policy that came meanwhile does not pass', async () => {
+  const { check, load } = world(readable);
+  const asked = check({ path: '/a' });
+  load(readable.replaceAll('robot', 'other'));
+  expect(codeOf(await asked)).toBe('InvalidAgent');
+});
+
 test('a request that a crash hid is told as unknown and not sent again', async () => {
   const { check, holds } = world(orders('0s'));
   await check(order);
@@ -307,7 +340,7 @@ test('a CONNECT is intercepted where a rule reads requests, and passed unread wh
   });
   expect(codeOf(await connect('api.example.com:22'))).toBe('EgressDenied');
   const hello = { stage: 'tunnel', method: '', scheme: '', path: '', authority: '' } as const;
-  const tunnel = { tunnelAgent: 'robot', tunnelAuthority: 'api.example.com:8443' };
+  const tunnel = { tunnelAgent: 'robot', tunnelProof: 'pod', tunnelAuthority: 'api.example.com:8443' };
   expect(await check({ ...hello, connection: { ...tunnel, sni: 'api.example.com' } })).toMatchObject({
     kind: 'Allow',
     inspect: 'sni',

@@ -26,6 +26,7 @@ const inner = {
   'x-sallyport-connection': '9',
   'x-sallyport-connect': 'api.example.com:443',
   'x-sallyport-agent': 'demo',
+  'x-sallyport-proof': 'user-1001',
 };
 
 describe('a request on the explicit listener', () => {
@@ -59,6 +60,7 @@ describe('a request on the explicit listener', () => {
     const { connection } = decode(httpCheck({ headers: inner })).call;
     expect(connection).toMatchObject({
       tunnelAgent: '',
+      tunnelProof: '',
       tunnelAuthority: '',
       sourceAddress: '::1',
       sourcePort: 4000,
@@ -146,6 +148,7 @@ describe('stages', () => {
     expect(call.connection).toMatchObject({
       sni: 'api.example.com',
       tunnelAgent: 'demo',
+      tunnelProof: 'user-1001',
       tunnelAuthority: 'api.example.com:443',
       peerSpiffeId: '',
     });
@@ -161,7 +164,12 @@ describe('stages', () => {
       stage: 'tunnel',
       method: '',
       authority: 'api.example.com:443',
-      connection: { sni: 'api.example.com', tunnelAgent: 'demo', sourceAddress: '::1' },
+      connection: {
+        sni: 'api.example.com',
+        tunnelAgent: 'demo',
+        tunnelProof: 'user-1001',
+        sourceAddress: '::1',
+      },
     });
     expect(refused(httpCheck(), metadata)).toBe('RequestMalformed');
     expect(refused({ attributes: {} }, new Map([['x-sallyport-stage', 'opaque']]))).toBe('RequestMalformed');

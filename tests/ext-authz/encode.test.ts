@@ -51,6 +51,14 @@ describe('an Allow', () => {
     expect([told['mode'], told['dst']]).toEqual([mode, dst]);
   });
 
+  it('of a CONNECT tells what its agent was known by, for the tunnel, and of a request does not', () => {
+    const { agent } = someAllow();
+    if (agent === undefined) throw new Error('no agent');
+    const allow = someAllow({ agent: { ...agent, proof: 'user-1001' } });
+    expect(metadata(decoded({ stage: 'connect' }), allow)['proof']).toBe('user-1001');
+    expect(metadata(decoded(), allow)).not.toHaveProperty('proof');
+  });
+
   it('without a pin is not encoded, but for an intercepted CONNECT', () => {
     const bare = someAllow({ pin: undefined });
     expect(refusalOf(() => encodeCheckResponse(decoded(), bare))).toBe('Internal');

@@ -171,6 +171,7 @@ const get = (
 
 let decide: (call: Call) => Decision = () => someAllow();
 const checker = checkerThat((call) => decide(call));
+const onRefusal = (): void => undefined;
 const seen: IncomingHttpHeaders[] = [];
 const upstream = createServer((message, reply) => {
   seen.push(message.headers);
@@ -201,8 +202,8 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'sp-'));
   await new Promise<void>((resolve) => upstream.listen(0, '127.0.0.1', resolve));
   ports.upstream = portOf(upstream);
-  grpc = await serveGrpc({ checker, log: silent, listen: { socketPath: join(dir, 'grpc.sock') } });
-  http = await serveHttp({ checker, log: silent, listen: { socketPath: join(dir, 'http.sock') } });
+  grpc = await serveGrpc({ checker, log: silent, onRefusal, listen: { socketPath: join(dir, 'grpc.sock') } });
+  http = await serveHttp({ checker, log: silent, onRefusal, listen: { socketPath: join(dir, 'http.sock') } });
   await writeFile(join(dir, 'envoy.json'), JSON.stringify(bootstrap(dir)));
   let log = '';
   envoy = spawn(binary, [

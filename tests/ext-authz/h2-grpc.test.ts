@@ -73,6 +73,28 @@ describe('a call', () => {
     expect(got.map((one) => one.message)).toEqual(['hello', 'in']);
   });
 
+  it('is the same message in pieces of any size', async () => {
+    const { got, client, answer } = await world();
+    const text = Array.from({ length: 3_000 }, (_, index) => String.fromCharCode(index % 256)).join('');
+    const sizes = [1, 2, 7, 1_000];
+    for (const [index, size] of sizes.entries()) {
+      const id = 2 * index + 1;
+      const whole = message(text);
+      client.send(headers(id, post('/s/M', [type])));
+      for (let at = 0; at < whole.length; at += size) client.send(data(id, whole.slice(at, at + size), 0));
+      client.send(data(id, ''));
+      await answer(id);
+    }
+    expect(got.map((one) => one.message)).toEqual(sizes.map(() => text));
+  });
+
+  it('fails at the first byte past its message, which nobody keeps', async () => {
+    const { got, client, answer } = await world();
+    client.send(headers(1, post('/s/M', [type])), data(1, message('one'), 0), data(1, '\0', 0));
+    expect((await answer(1)).status).toBe(String(grpcStatus.internal));
+    expect(got).toEqual([]);
+  });
+
   it.each<[string, string, number]>([
     ['of a method that is not there', headers(1, post('/s/N', [type]), 5), grpcStatus.unimplemented],
     [

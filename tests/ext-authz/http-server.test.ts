@@ -23,7 +23,10 @@ async function serve(options: Partial<HttpOptions> = {}) {
   closers.push(() => rm(dir, { recursive: true }));
   const socketPath = join(dir, 'h.sock');
   const checker = checkerThat(() => someAllow());
-  const server = await serveHttp({ checker, log: silent, listen: { socketPath }, ...options });
+  const server = await serveHttp({
+    ...{ checker, log: silent, onRefusal: () => undefined, listen: { socketPath } },
+    ...options,
+  });
   closers.push(server.stop);
   return { server, checker, socketPath };
 }

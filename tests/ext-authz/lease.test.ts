@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { limits } from '../../config/limits.ts';
 import type { LeaseGrant, LeaseWish } from '../../ext-authz/lease.ts';
+import { certificateProof } from '../../filters/identity/proof.ts';
 import { someCall } from '../support/call.ts';
 import { type World, world } from './check-world.ts';
 
@@ -131,14 +132,47 @@ test('an unknown agent, a tunnel and a locked sidecar get none', async () => {
   expect(await grant(here)).toMatchObject({ kind: 'none' });
 });
 
+test('what a check refuses before it asks any rule gets no lease', async () => {
+  const here = world(policy(readable));
+  const { connection } = someCall();
+  const refused = [
+    { authority: 'api.example.com:0' },
+    { path: '/a/%2e%2e/b' },
+    {
+      connection: {
+        ...connection,
+        tunnelAgent: 'robot',
+        tunnelProof: 'pod',
+        tunnelAuthority: 'other.example.com:443',
+      },
+    },
+  ];
+  for (const [at, changes] of refused.entries()) {
+    const decision = await here.check(changes);
+    if (decision.kind !== 'Deny') throw new Error(`${at} is checked as ${decision.kind}`);
+    expect(['DestinationInvalid', 'DestinationMismatch']).toContain(decision.code);
+    expect(await grant(here, changes)).toEqual({ kind: 'none', why: decision.reason });
+  }
+});
+
 test('who a lease is for tells agents, tunnels and server names apart', async () => {
   const here = world(policy(readable));
   const { connection } = someCall();
   const others = [
     {},
     { peerSpiffeId: 'spiffe://example.org/clerk' },
-    { tunnelAgent: 'robot', tunnelAuthority: 'api.example.com:443', sni: 'api.example.com' },
-    { tunnelAgent: 'clerk', tunnelAuthority: 'api.example.com:443', sni: 'api.example.com' },
+    {
+      tunnelAgent: 'robot',
+      tunnelProof: 'pod',
+      tunnelAuthority: 'api.example.com:443',
+      sni: 'api.example.com',
+    },
+    {
+      tunnelAgent: 'clerk',
+      tunnelProof: certificateProof('spiffe://example.org/clerk'),
+      tunnelAuthority: 'api.example.com:443',
+      sni: 'api.example.com',
+    },
   ];
   const seen = new Set<string>();
   for (const [index, other] of others.entries()) {
@@ -146,6 +180,21 @@ test('who a lease is for tells agents, tunnels and server names apart', async ()
     seen.add(leased(found).principal);
   }
   expect(seen.size).toBe(others.length);
+});
+
+test('a tunnel whose agent the present policy does not know by what its CONNECT had gets none', async () => {
+  const here = world(policy(readable));
+  const { connection } = someCall();
+  const inside = {
+    ...connection,
+    tunnelAgent: 'clerk',
+    tunnelProof: certificateProof('spiffe://example.org/clerk'),
+    tunnelAuthority: 'api.example.com:443',
+    sni: 'api.example.com',
+  };
+  leased(await grant(here, { connection: inside }));
+  here.load(policy(readable).replace('example.org/clerk', 'example.org/clerk-2'));
+  expect(await grant(here, { connection: inside }, wish({ vm: 'worker-2' }))).toMatchObject({ kind: 'none' });
 });
 
 test('every change after which nothing granted may be used makes the sequence grow', () => {
@@ -180,10 +229,10 @@ test('calls that provably never left are given back by the id of their decision,
   const decision = await here.check({});
   const used = async (): Promise<number> => (await here.check({})).quotas[0]?.used ?? Number.NaN;
   expect(await used()).toBe(lease.calls + 2);
-  here.checker.settleById(decision.id, 1);
-  here.checker.settleById(decision.id, 1);
+  here.checker.refundUnsent(decision.id, 1, 1);
+  here.checker.refundUnsent(decision.id, 1, 1);
   expect(await used()).toBe(lease.calls + 2);
-  here.checker.settleById(allow.id, 2);
+  here.checker.refundUnsent(allow.id, 2, 2);
   expect(await used()).toBe(lease.calls + 1);
 });
 

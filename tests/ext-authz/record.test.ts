@@ -1,8 +1,12 @@
 /** What a decision's record holds beyond the obvious, and that it holds nothing it may not. */
 import { expect, test } from 'vitest';
+import { SallyportError } from '../../config/errors.ts';
+import { limits } from '../../config/limits.ts';
 import { decisionRecord } from '../../ext-authz/record.ts';
+import { refusal } from '../../ext-authz/refusal.ts';
 import type { Decision } from '../../filters/decision.ts';
 import { fakeAllow, fakeCall } from '../support/decisions.ts';
+import { movingClock } from '../support/moving-clock.ts';
 
 const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 const { destination } = fakeAllow();
@@ -33,6 +37,30 @@ test('a lease has its calls, its life and its paths', () => {
   expect(decisionRecord({ ...fakeAllow(), lease }, fakeCall(), 1)).toMatchObject({
     ...{ calls: 32, lease_ms: 500, lease_path: '/v1/', lease_exact: false },
   });
+});
+
+test('a method that no rule can name is not written down', () => {
+  const decision: Decision = { ...fakeAllow(), destination: undefined };
+  const whatOf = (method: string) => decisionRecord(decision, fakeCall({ method }), 1).what;
+  expect(['GET', 'PROPFIND', '', 'dec_01ARYZ6S410000000000000000', 'x'].map(whatOf)).toEqual([
+    ...['GET', 'PROPFIND', '', '_OTHER', '_OTHER'],
+  ]);
+});
+
+test('a path of any length makes a short record, and stands in it once', () => {
+  const path = `/${'x'.repeat(30_000)}`;
+  const long = { ...destination, path };
+  const { host, port } = long;
+  const denied = (reason: string): Decision =>
+    refusal(new SallyportError('EgressDenied', reason), movingClock(), fakeAllow().id, { destination: long });
+  const record = decisionRecord(denied(`no rule lets GET ${host}:${port}${path} pass`), fakeCall(), 1);
+  expect(record.why).toBe(`no rule lets GET ${host}:${port} pass`);
+  expect(record.resource).toHaveLength(limits.journalLongFieldCharsMax + '… (28000 more)'.length);
+  const said = decisionRecord(denied(path), fakeCall(), 1);
+  expect(JSON.stringify(said).length).toBeLessThan(3 * limits.journalLongFieldCharsMax);
+  const lease = { calls: 32, lifeMs: 500, path, exact: true };
+  const leased = decisionRecord({ ...fakeAllow(), destination: long, lease }, fakeCall(), 1);
+  expect(JSON.stringify(leased).length).toBeLessThan(3 * limits.journalLongFieldCharsMax);
 });
 
 test('MCP names stand by themselves, whatever they are made of', () => {

@@ -84,7 +84,7 @@ export function checkerThat(
       return decide(call, signal);
     },
     settle: (decision, outcome) => void settled.push([decision, outcome]),
-    settleById: () => undefined,
+    refundUnsent: () => undefined,
   };
 }
 

@@ -19,7 +19,7 @@ import { createMetrics } from '../../sidecar/metrics.ts';
 import { restoredFile } from '../../sidecar/restored.ts';
 import { ringIn } from '../support/keys.ts';
 import { refusalOf } from '../support/refusal.ts';
-import { someDecision } from '../support/some-record.ts';
+import { someDecision, someSettlement } from '../support/some-record.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const keysIn = (stateDir: string) => readVkeys(join(stateDir, 'audit')).map(parseVkey);
@@ -29,7 +29,7 @@ afterEach(async () => {
   for (const close of opened.splice(0)) await close();
 });
 
-async function open(stateDir: string, audit: object = {}) {
+async function open(stateDir: string, audit: object = {}, smaller: object = {}) {
   const clock = createClock();
   const metrics = createMetrics();
   const ending = createEnding(log);
@@ -42,7 +42,11 @@ async function open(stateDir: string, audit: object = {}) {
   });
   const one = await openAudit({
     ...{ stateDir, clock, log, metrics, ending, ids: createIds(clock) },
-    settings: settingsSchema.parse({ audit: { origin: 'example.org/log', ...audit } }).audit,
+    settings: {
+      ...settingsSchema.parse({ audit: { origin: 'example.org/log', ...audit } }).audit,
+      // Below what a file of settings may say.
+      ...smaller,
+    },
     keys: await ringIn(stateDir),
     state: {
       ...{ journal: journalFile, journalFile },
@@ -127,6 +131,35 @@ it('lets go what is due when it starts', async () => {
   expect(await verifyLog(again.stateDir, keysIn(again.stateDir))).toMatchObject({
     problems: [],
     content: { waiting: 0 },
+  });
+});
+
+it('refuses the agent who filled it within a day, keeps what others wrote, and lets them go on', async () => {
+  const one = await open(temporaryDirectory(), {}, { content_bytes_max: 60_000 });
+  const from = (agent: string, changes: object = {}) => someDecision({ agent, ...changes });
+  one.journalFile.append(from('victim', { id: 'dec_evidence' }));
+  const flood = async (): Promise<number> => {
+    let sent = 0;
+    for (; sent < 1_000; sent += 1) {
+      one.journalFile.append(from('robot', { why: 'x'.repeat(500) }));
+      if (sent % 10 === 9) {
+        await one.log.flush();
+        // A look at retention reads the sizes of the files.
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
+    return sent;
+  };
+  await expect(flood()).rejects.toMatchObject({ code: 'StateUnavailable' });
+  await one.log.flush();
+  expect(newestEntries(one.files, { event: 'content_pruned' }, 1)).toEqual([]);
+  expect(one.journalFile.find('dec_evidence')).toBeDefined();
+  one.journalFile.append(from('victim'));
+  // What became of calls that passed is written all the same.
+  one.journalFile.append(someSettlement({ agent: 'robot' }));
+  expect(await one.probes()[0]?.ask()).toMatchObject({
+    status: 'Degraded',
+    detail: expect.stringContaining('audit.content_bytes_max'),
   });
 });
 

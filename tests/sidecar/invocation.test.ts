@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { invocationOf } from '../../sidecar/invocation.ts';
+import { asTyped, invocation, invocationOf, leadHintsTo } from '../../sidecar/invocation.ts';
 
 test.each([
   [
@@ -13,4 +13,13 @@ test.each([
   ['a shell', {}, 'sallyport'],
 ])('hints are typed as the command line was started: %s', (_name, env, words) => {
   expect(invocationOf(env)).toBe(words);
+});
+
+test('a hint leads to the sidecar that the command was about, where what it names takes directories', () => {
+  leadHintsTo(' --state-dir /srv/s');
+  expect(asTyped('end it with `sallyport stop`; `sallyport check p.yaml` lists them')).toBe(
+    `end it with \`${invocation} stop --state-dir /srv/s\`; \`${invocation} check p.yaml\` lists them`,
+  );
+  leadHintsTo('');
+  expect(asTyped('`sallyport stop`')).toBe(`\`${invocation} stop\``);
 });

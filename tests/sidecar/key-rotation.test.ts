@@ -75,7 +75,7 @@ test('a log key’s successor is named by a record, proven by a checkpoint that 
     ...{ action: 'key_rotated', by: 'dana', resource: 'key:log', outcome: 'Success', agent: '' },
     details: { version: 2, ed25519: expect.stringContaining(one.origin) },
   });
-  const after = [record?.details['ed25519'], record?.details['ml-dsa-44']].map((vkey) =>
+  const after = [record?.details['ed25519'], record?.details['ml_dsa_44']].map((vkey) =>
     parseVkey(String(vkey)),
   );
   expect(statesOf(one, 'log')).toEqual(['1 retiring', '2 active']);
@@ -156,7 +156,7 @@ test('agents are given both authorities, then leaves of the new one, then the ne
   expect(records(one)).toMatchObject([
     {
       resource: 'key:authority',
-      details: { version: 2, 'ecdsa-p256': expect.stringMatching(/^sha256:[0-9a-f]{64}$/) },
+      details: { version: 2, ecdsa_p256: expect.stringMatching(/^sha256:[0-9a-f]{64}$/) },
     },
   ]);
 });

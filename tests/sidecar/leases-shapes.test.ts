@@ -6,7 +6,7 @@ import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
-import { http2On, http2Request, secureTunnel, tlsOn, tunnel } from '../envoy/clients.ts';
+import { http2On, http2Request, secureTunnel, tlsOn, tunnel, until } from '../envoy/clients.ts';
 import { heat, host, isLeased, keepAlive, type LeasedWorld, startLeased } from './leased-world.ts';
 
 const closing: (() => unknown)[] = [];
@@ -155,6 +155,39 @@ test('another agent through the same proxy to the same host has its own leases',
     expect((await clerk('/a')).status).toBe(403);
     expect((await robot('/a')).status).toBe(200);
     expect((await clerk('/open/a')).status).toBe(200);
+  }
+});
+
+test('a withdrawn credential ends the leases of its tunnels: once one request is refused, none passes', async () => {
+  const withPasswords =
+    (...known: readonly string[]) =>
+    (port: number, securePort: number): string =>
+      inTunnels(port, securePort).replace(
+        /credentials: \[.*\]/,
+        `credentials: [${known.map((password) => `"sha256:${sha256(password)}"`).join(', ')}]`,
+      );
+  const world = await open(withPasswords('stolen', 'kept'), {}, { secure: true });
+  const authority = `${host}:${world.securePort}`;
+  const through = async (password: string) => {
+    const credential = Buffer.from(`clerk:${password}`).toString('base64');
+    const opened = await tunnel(world.port, authority, `Proxy-Authorization: Basic ${credential}`);
+    return oneByOne(await tlsOn(opened.socket, { servername: host, ca: world.caPem }), authority);
+  };
+  const [stolen, kept] = [await through('stolen'), await through('kept')];
+  await warm(() => stolen('/open/a'));
+  await warm(() => kept('/open/a'));
+  world.write(withPasswords('kept')(world.upstreamPort, world.securePort));
+  await until(async () => {
+    // Its neighbour, whose lease is of the same class, keeps that class busy.
+    expect((await kept('/open/a')).status).toBe(200);
+    return (await stolen('/open/a')).status === 401;
+  }, 'a refusal');
+  // Workers share nothing: the other one's lease, were there one, ends within its life.
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  await warm(() => kept('/open/a'));
+  for (let asking = 0; asking < 30; asking += 1) {
+    expect((await stolen('/open/a')).status).toBe(401);
+    expect((await kept('/open/a')).status).toBe(200);
   }
 });
 

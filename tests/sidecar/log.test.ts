@@ -80,6 +80,13 @@ test('a decision is one line that a person reads', () => {
   );
 });
 
+test('a lease’s line says for how many calls it is', () => {
+  const lease = { calls: 512, lifeMs: 500, path: '/', exact: false };
+  expect(decisionLine(0, decisionFields({ ...fakeAllow(), lease }, fakeCall()))).toContain(
+    'rule=demo-read lease of 512 calls quota 2/3 left',
+  );
+});
+
 test('a CONNECT whose requests are read says that each of them is decided', () => {
   const opened = { ...fakeAllow(), rule: undefined, pin: undefined, quotas: [] };
   expect(decisionLine(0, decisionFields(opened, fakeCall()))).toContain(

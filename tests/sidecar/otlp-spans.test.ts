@@ -210,6 +210,25 @@ describe('sampling', () => {
   });
 });
 
+test('one agent that asks for every trace is given a part, and the others keep theirs', () => {
+  const maker = createSpanMaker(0);
+  const second = (agent: string, number: number, atMs: number): number =>
+    Array.from({ length: number }, (_, index) =>
+      maker.spansOf(
+        someDecision({
+          ...{ id: `dec_${index}`, agent: `spiffe://example.org/${agent}`, traceparent },
+          at: { logical: index, physical_ns: `${BigInt(atMs) * 1_000_000n}` },
+        }),
+      ),
+    ).flat().length;
+  const { otlpAskedPerSecondMax: all, otlpAskedPerAgentPerSecondMax: each } = limits;
+  expect(second('greedy', 5_000, 1_800_000_000_000)).toBe(each);
+  expect(second('other', 10, 1_800_000_000_500)).toBe(10);
+  expect(second('greedy', 5_000, 1_800_000_001_000)).toBe(each);
+  const agents = Array.from({ length: 20 }, (_, index) => second(`${index}`, each, 1_800_000_001_000));
+  expect(agents.reduce((sum, count) => sum + count, each)).toBe(all);
+});
+
 test('whatever records hold, what is sent is what the protocol says', () => {
   const text = fc.string({ maxLength: 30 });
   fc.assert(

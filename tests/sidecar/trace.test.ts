@@ -71,7 +71,10 @@ describe('a lease', () => {
     );
     expect(all).toContain('#3 503 from');
     expect(all.match(/#3 /g)).toHaveLength(1);
-    expect(all).toMatch(/settled +Sent: 3 calls, last status 200.*\n│ +Expired: 29 calls/);
+    expect(all).toMatch(
+      /settled +Sent: 3 calls, last status 200.*\n│ +Expired: 29 calls, never made, and paid back/,
+    );
+    expect(all).not.toContain('not settled yet');
     const third = await drawn(3);
     expect([third.includes('#1 '), third.includes('#3 503'), third.includes('use 3 of 32')]).toEqual([
       false,
@@ -82,12 +85,14 @@ describe('a lease', () => {
   });
 
   test('many calls are counted, and lines of other decisions are not its own', async () => {
-    state = stateWith([lease()]);
+    state = stateWith([lease({ quotas: [{ name: 'all', used: 35, limit: 60 }] })]);
     accessLog(
       Array.from({ length: 15 }, (_, index) => line(index + 1, { at: `18000000${10 + index}.0` })).join(''),
     );
     accessLog(line(1, { decision: `${other}#1`, authority: id }));
     expect(await drawn()).toContain('and 5 more; --json has them');
+    expect(await drawn()).toContain('32 of them not settled yet; what was not used is paid back');
+    expect(await drawn()).toContain('all: 35 of 60 used, with all 32 calls of the lease');
   });
 
   test('a call that goes on is told so far', async () => {
@@ -108,7 +113,9 @@ describe('a decision', () => {
       someDecision({ id, hold, at: at(61) }),
       someHoldRecord({ id: 'hold_01M7J8Q0ZK3V5N8R2T4W6Y9ABZ', state: 'Denied', by: 'lee' }),
     ]);
+    accessLog(line(1, { decision: id, duration_ms: 3_000 }));
     const shown = await drawn();
+    expect(shown).toMatch(/upstream +asked at 08:00:01\.000: 200 from .*, answered after 3 s/);
     expect(shown).toContain(`hold       ${hold}`);
     expect(shown).toContain('approved by dana, after 1 min: fine');
     expect(shown).toContain(`asked 2 times: ${other}`);

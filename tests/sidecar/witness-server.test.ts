@@ -49,17 +49,35 @@ test('requests that are none of its protocol are refused, and too large ones bef
   expect(await status(`/${'x'.repeat(20_000)}`, {})).toBe(431);
 });
 
-test('more requests in a second than the limit are refused with 429, and the next second is free', async () => {
+test('more requests of one source in a second are refused with 429, and its neighbours go on', async () => {
   const home = temporaryDirectory();
   const a = await instance('a', join(home, 'a'));
   const b = await instance('b', join(home, 'b'));
   const clock = movingClock();
   const { url } = await serve(b, [a], {}, clock);
-  const post = (): Promise<Answer> => raw(`${url}/add-checkpoint`, { method: 'POST' }, 'old\n\n');
-  for (let i = 0; i < limits.witnessRequestsPerSecondMax; i += 1) expect((await post()).status).toBe(400);
-  expect(await post()).toMatchObject({ status: 429, headers: { 'retry-after': '1' } });
+  const post = (localAddress = '127.0.0.1'): Promise<Answer> =>
+    raw(`${url}/add-checkpoint`, { method: 'POST', localAddress }, 'old\n\n');
+  for (let i = 0; i < limits.witnessSourceRequestsPerSecondMax; i += 1)
+    expect((await post()).status).toBe(400);
+  for (let i = 0; i < limits.witnessRequestsPerSecondMax; i += 1)
+    expect(await post()).toMatchObject({ status: 429, headers: { 'retry-after': '1' } });
+  expect((await post('127.0.0.2')).status).toBe(400);
   clock.pass(1_000);
   expect((await post()).status).toBe(400);
+});
+
+test('more requests of all sources in a second than the limit are refused with 429', async () => {
+  const home = temporaryDirectory();
+  const a = await instance('a', join(home, 'a'));
+  const b = await instance('b', join(home, 'b'));
+  const { url } = await serve(b, [a], {}, movingClock());
+  const each = limits.witnessSourceRequestsPerSecondMax;
+  const statuses: number[] = [];
+  for (let i = 0; i <= limits.witnessRequestsPerSecondMax; i += 1) {
+    const localAddress = `127.0.0.${1 + Math.floor(i / each)}`;
+    statuses.push((await raw(`${url}/add-checkpoint`, { method: 'POST', localAddress }, 'old\n\n')).status);
+  }
+  expect(statuses.indexOf(429)).toBe(limits.witnessRequestsPerSecondMax);
 });
 
 test('a token, where one is wanted, is wanted of everything', async () => {

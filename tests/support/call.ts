@@ -7,6 +7,7 @@ export const someConnection: Connection = {
   connectionId: '',
   peerSpiffeId: '',
   tunnelAgent: '',
+  tunnelProof: '',
   tunnelAuthority: '',
   sni: '',
 };

@@ -11,6 +11,7 @@ export const fakeCall = (over: Partial<Call> = {}): Call => ({
     connectionId: 'c1',
     peerSpiffeId: '',
     tunnelAgent: '',
+    tunnelProof: '',
     tunnelAuthority: '',
     sni: '',
   },

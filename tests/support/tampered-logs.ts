@@ -67,7 +67,7 @@ export async function buildLog(stateDir: string, size: number, agents = 50): Pro
 
 const verifier = join(import.meta.dirname, '../../examples/verifier/verify.mjs');
 
-export type Verdict = Readonly<{ accepted: boolean; said: string }>;
+export type Verdict = Readonly<{ accepted: boolean; code: number | null; said: string }>;
 
 /** Runs the separate verifier as its user does. */
 export function runVerifier(directory: string, args: readonly string[]): Promise<Verdict> {
@@ -80,7 +80,7 @@ export function runVerifier(directory: string, args: readonly string[]): Promise
       stream.on('data', (chunk) => {
         said += String(chunk);
       });
-    child.once('close', (code) => resolve({ accepted: code === 0, said: said.trim() }));
+    child.once('close', (code) => resolve({ accepted: code === 0, code, said: said.trim() }));
   });
 }
 

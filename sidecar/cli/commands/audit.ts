@@ -17,15 +17,15 @@ import { createTileReader } from '../../../filters/audit/tile-reader.ts';
 import { type LogReport, verifyLog } from '../../../filters/audit/verify.ts';
 import { witnessedFile } from '../../../filters/audit/witness-store.ts';
 import { printable } from '../../../filters/common/printable.ts';
-import type { Outcome } from '../../../filters/common/record.ts';
+import type { AuditRecord, Outcome } from '../../../filters/common/record.ts';
 import { version } from '../../version.ts';
-import { clientOf } from '../client.ts';
-import { CommandFailure, createOutput, exitCodes, type Output, table } from '../output.ts';
+import { caller, clientOf } from '../client.ts';
+import { wholeId } from '../journal.ts';
+import { CommandFailure, createOutput, exitCodes, type Output, snakeCased, table } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings } from '../settings.ts';
-import { shownTime, sinceMs } from '../since.ts';
+import { exactTime, sinceMs } from '../since.ts';
 import { readBounded } from './check.ts';
-import { caller } from './holds.ts';
 
 export type AuditFlags = Flags &
   Readonly<{
@@ -77,12 +77,19 @@ function filterOf(flags: AuditFlags): AuditFilter {
   };
 }
 
+/** Who did what no agent did; else who decided about it. */
+const byOf = ({ record }: AuditEntry): string => ('by' in record ? record.by : '');
+
+/** What was done to the sidecar itself says little without its reason. */
+const reasonOf = ({ record, why }: AuditEntry): string =>
+  why !== '' && (record.type === 'audit' || record.type === 'lockdown') ? ` (${why})` : '';
+
 const rowOf = (entry: AuditEntry): string[] => [
-  shownTime(entryMs(entry)),
+  exactTime(entryMs(entry)),
   entry.outcome,
   entry.event,
-  printable(entry.who, 60) || '–',
-  printable(`${entry.what} ${entry.resource}`.trim(), 100),
+  printable(entry.who || byOf(entry), 60) || '–',
+  printable(`${entry.what} ${entry.resource}`.trim() + reasonOf(entry), 160),
   entry.id,
 ];
 
@@ -115,11 +122,12 @@ type Shown = Readonly<{
   entry: AuditEntry | null;
 }>;
 
-export async function show(id: string, flags: Flags): Promise<number> {
+export async function show(text: string, flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
   const place = placeOf(flags);
   const checkpoint = reading(place, () => readCheckpoint(place.directory));
   const size = checkpoint?.size ?? 0;
+  const id = wholeId(place.stateDir, text);
   const reader = createTileReader(place.directory, size);
   const leafOf = (index: number): unknown => JSON.parse(reader.entry(index).toString('utf8'));
   const shown = (await find(place, id)).map(({ index, placed }): Shown => {
@@ -144,6 +152,19 @@ export async function show(id: string, flags: Flags): Promise<number> {
   return exitCodes.ok;
 }
 
+const whoOf = (entry: AuditEntry): string =>
+  entry.who !== ''
+    ? `${printable(entry.who)}, record ${entry.agent_seq} of it`
+    : `${printable(byOf(entry)) || (entry.record.type === 'audit' ? 'the sidecar itself' : 'unknown')}, record ${entry.agent_seq} without an agent`;
+
+const detailsOf = ({ details }: AuditRecord): string =>
+  printable(
+    Object.entries(details)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join('; '),
+    2_000,
+  ) || '–';
+
 function showOne(output: Output, { index, covered_by: size, leaf, entry }: Shown): void {
   const where =
     index === null
@@ -156,12 +177,14 @@ function showOne(output: Output, { index, covered_by: size, leaf, entry }: Shown
     output.line(`${entry.event} ${entry.id} (${where})`);
     for (const row of table([
       ['time', `${new Date(entryMs(entry)).toISOString()}, logical ${entry.timestamp.logical}`],
-      ['who', `${printable(entry.who) || 'unknown'}, record ${entry.agent_seq} of it`],
+      ['who', whoOf(entry)],
+      ...(entry.who === '' || byOf(entry) === '' ? [] : [['by', printable(byOf(entry))]]),
       ['for', entry.delegation_chain.map((member) => printable(member)).join(' → ') || '–'],
       ['what', printable(entry.what) || '–'],
       ['resource', printable(entry.resource, 2_000) || '–'],
       ['why', printable(entry.why) || '–'],
       ['outcome', entry.outcome],
+      ...(entry.record.type === 'audit' ? [['details', detailsOf(entry.record)]] : []),
       ['policy', entry.policy_version],
     ]))
       output.line(`  ${row}`);
@@ -199,7 +222,7 @@ export async function verify(
       ? undefined
       : parseCheckpoint(parseNote(readBounded(flags.against, 'checkpoint', limits.noteBytesMax)).body);
   const report = await verifyLog(place.stateDir, keys, old);
-  output.value(report);
+  output.value(snakeCased(report));
   showReport(report, output);
   return report.problems.length === 0 ? exitCodes.ok : exitCodes.failed;
 }
@@ -243,8 +266,9 @@ function covering(place: Place, index: number): Published | undefined {
   return witnessed !== undefined && index < witnessed.size ? witnessed : readCheckpoint(place.directory);
 }
 
-export async function prove(id: string, flags: Flags & Readonly<{ content?: boolean }>): Promise<number> {
+export async function prove(text: string, flags: Flags & Readonly<{ content?: boolean }>): Promise<number> {
   const place = placeOf(flags);
+  const id = wholeId(place.stateDir, text);
   const found = await find(place, id);
   const own = found.find(({ line }) => line.kind === 'record' && line.record.id === id) ?? found[0];
   const index = isIndex(id) ? Number(id) : own?.index;

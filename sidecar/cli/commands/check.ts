@@ -1,5 +1,6 @@
 /** `sallyport check` and `sallyport test`: without a sidecar, and without touching its state. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
+import { METHODS } from 'node:http';
 import path from 'node:path';
 import { limits } from '../../../config/limits.ts';
 import { formatIssue, type Refusal, type Result } from '../../../config/policy/issue.ts';
@@ -10,7 +11,8 @@ import type { CompiledPolicy } from '../../../filters/policy/compiled.ts';
 import { draftProblems } from '../../../filters/policy/draft.ts';
 import { userLookup } from '../../../filters/policy/reader.ts';
 import { described } from '../../explain.ts';
-import { CommandFailure, exitCodes, type Output, printableLines } from '../output.ts';
+import { asTyped } from '../../invocation.ts';
+import { CommandFailure, exitCodes, type Output, printableLines, shellWord } from '../output.ts';
 
 export function readBounded(file: string, what: string, bytesMax: number): string {
   try {
@@ -50,6 +52,16 @@ function showIssues({ issues, count = issues.length }: Refusal, output: Output):
   output.line(`${count} ${count === 1 ? 'error' : 'errors'}`);
 }
 
+/** A rule for a method that nobody sends is most often one that is mistyped. */
+const oddMethods = (
+  rules: readonly Readonly<{ name: string; to: { methods?: readonly string[] | undefined } }>[],
+): string[] =>
+  rules.flatMap(({ name, to }) =>
+    (to.methods ?? [])
+      .filter((method) => !METHODS.includes(method))
+      .map((method) => `rule ${name}: ${method} is no method that HTTP knows`),
+  );
+
 export function check(file: string, output: Output): number {
   const result = compileFile(file);
   if (!result.ok) {
@@ -64,7 +76,9 @@ export function check(file: string, output: Output): number {
     quotas: source.quotas.length,
     approvers: Object.keys(source.approvers).length,
   };
-  output.value({ ok: true, file, version, ...counts });
+  const warnings = oddMethods(source.rules);
+  output.value({ ok: true, file, version, ...counts, warnings });
+  for (const warning of warnings) output.line(printableLines(`warning: ${warning}`));
   output.line(
     `${file} is valid: version ${version}, ${counts.agents} agents, ${counts.rules} rules, ${counts.quotas} quotas`,
   );
@@ -108,10 +122,16 @@ export function testPolicy(file: string, casesFile: string | undefined, output: 
   );
   const failed = results.filter((result) => !result.ok);
   output.value({ ok: failed.length === 0 && results.length > 0, policy: file, cases: from, results });
-  for (const result of results)
+  for (const [index, result] of results.entries()) {
     output.line(
       printableLines(`${result.ok ? 'ok  ' : 'FAIL'} ${result.name}${result.ok ? '' : `: ${result.why}`}`),
     );
+    const one = cases.value[index];
+    if (result.ok || one === undefined) continue;
+    const words = ['explain', file, one.request.method, one.request.url, '--agent', one.agent];
+    const asked = asTyped(`\`sallyport ${words.map(shellWord).join(' ')}\``);
+    output.line(printableLines(`     ${asked} tells why each rule does not decide it`));
+  }
   output.line(`${results.length - failed.length} of ${results.length} cases as expected`);
   // No case is no proof.
   return failed.length === 0 && results.length > 0 ? exitCodes.ok : exitCodes.failed;

@@ -1,9 +1,9 @@
 /** `sallyport holds`: what waits for a person, and their word on it. */
-import { userInfo } from 'node:os';
 import { z } from 'zod';
 import { printable } from '../../../filters/common/printable.ts';
 import { commandLineTo } from '../../invocation.ts';
-import { type AdminClient, clientOf } from '../client.ts';
+import { type AdminClient, caller, clientOf } from '../client.ts';
+import { wholeId } from '../journal.ts';
 import {
   CommandFailure,
   createOutput,
@@ -45,20 +45,6 @@ const open = 'Pending,Approved,Escalated,Unknown';
 
 const clientFor = (flags: Flags): AdminClient => clientOf(commandSettings(flags));
 
-/** Who decides: the person behind sudo where there is one. */
-export function caller(): string {
-  const behindSudo = process.env['SUDO_USER'];
-  if (behindSudo !== undefined) return behindSudo;
-  try {
-    return userInfo().username;
-  } catch (thrown) {
-    throw new CommandFailure(
-      `user ${process.getuid?.() ?? '?'} has no name here (${thrown instanceof Error ? thrown.message : String(thrown)})`,
-      'Say who decides with --by NAME.',
-    );
-  }
-}
-
 type ListFlags = Flags & Readonly<{ state?: string; agent?: string; limit: number; before?: string }>;
 
 export async function list(flags: ListFlags): Promise<number> {
@@ -96,10 +82,14 @@ export async function list(flags: ListFlags): Promise<number> {
   return exitCodes.ok;
 }
 
+const decisions: Readonly<Record<string, string>> = { Approved: 'by', Denied: 'by', Cancelled: 'by' };
+
 function showHold(hold: ShownHold, output: Output): void {
   const { request } = hold;
+  // Whoever approved did not send it, and need not have said what became of it.
+  const decided = decisions[hold.state] ?? 'approved by';
   output.line(
-    `${hold.id} is ${hold.state}${hold.decided_by === '' ? '' : `, by ${printable(hold.decided_by)}`}`,
+    `${hold.id} is ${hold.state}${hold.decided_by === '' ? '' : `, ${decided} ${printable(hold.decided_by)}`}`,
   );
   if (hold.note !== '') output.line(`note      ${printable(hold.note)}`);
   output.line(`agent     ${hold.agent}`);
@@ -114,8 +104,9 @@ function showHold(hold: ShownHold, output: Output): void {
   if (request.body_preview !== '') output.line(printableLines(request.body_preview));
 }
 
-export async function show(id: string, flags: Flags): Promise<number> {
+export async function show(text: string, flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
+  const id = wholeId(commandSettings(flags).state_dir, text);
   const answer = await clientFor(flags).get(`/v1/holds/${encodeURIComponent(id)}`);
   output.value(answer);
   showHold(holdSchema.parse(answer), output);

@@ -9,11 +9,10 @@ import { createClock } from '../../../filters/common/time.ts';
 import { type KeyView, viewKeys } from '../../key-view.ts';
 import { keysFile, successorOf } from '../../keys.ts';
 import { acquireLock } from '../../lock.ts';
-import { clientOf, NotRunning } from '../client.ts';
+import { caller, clientOf, NotRunning } from '../client.ts';
 import { CommandFailure, createOutput, exitCodes, type Output, table } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { type CommandSettings, commandSettings } from '../settings.ts';
-import { caller } from './holds.ts';
 
 /** Only what is shown here; the sidecar tells more (`sidecar/key-view.ts`). */
 const shownSchema = z.object({

@@ -8,7 +8,14 @@ import { type Change, changes, createReplay } from '../../replay.ts';
 import { decisionOf } from '../../replay-record.ts';
 import { type Count, createReporter, type Group, type Report } from '../../replay-report.ts';
 import { gapsOf, journalOf, progressOn } from '../journal.ts';
-import { CommandFailure, createOutput, exitCodes, type Output, printableLines } from '../output.ts';
+import {
+  CommandFailure,
+  createOutput,
+  exitCodes,
+  type Output,
+  printableLines,
+  snakeCased,
+} from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings } from '../settings.ts';
 import { shownTime, sinceMs } from '../since.ts';
@@ -72,7 +79,7 @@ export function replay(file: string, options: Options): number {
     journal_begins: scan.beginsMs === undefined ? null : new Date(scan.beginsMs).toISOString(),
     unreadable_lines: scan.unreadable(),
     erased_records: scan.erased(),
-    ...report,
+    ...snakeCased(report),
     fail_on: failOn,
     failed,
   });

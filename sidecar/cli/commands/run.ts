@@ -10,7 +10,7 @@ import { agentEnvironment } from '../agent-env.ts';
 import { agentHome, agentUser, type Launch, launchAs } from '../agent-user.ts';
 import { adminClient } from '../client.ts';
 import { launch } from '../launch.ts';
-import { CommandFailure, createOutput, whenOutputIsLost } from '../output.ts';
+import { CommandFailure, createOutput, exitCodes, whenOutputIsLost } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { closedDirectory, findProgram } from '../reach.ts';
 import { serve } from '../serve.ts';
@@ -43,7 +43,7 @@ export async function run(words: readonly string[], flags: Flags & { quiet?: boo
       'sallyport: without root the agent runs as you: its calls are proxied, but it is not confined — it can go around the proxy and decide its own holds.',
     );
 
-  const behind = (await attach(settings)) ?? (await serveForRun(settings, flags));
+  const behind = (await attach(settings, flags)) ?? (await serveForRun(settings, flags));
   try {
     const code = await launch(launchOf(user, program, args), {
       cwd: process.cwd(),
@@ -98,17 +98,41 @@ function programOf(word: string, user: UnixUser | undefined): string {
   }
 }
 
+/** What was asked of a sidecar by a flag, and the one that runs is not: nobody believes that its policy was another. */
+function otherwise(flags: Flags, settings: CommandSettings, { policy, data_plane: plane }: Status): string[] {
+  const port = Number(new URL(plane.proxy).port);
+  const { port: wanted } = settings.proxy;
+  const asked = [
+    { flag: '--policy', given: flags.policy, is: policy.file, fits: settings.policy === policy.file },
+    // Zero is any free one.
+    { flag: '--port', given: flags.port, is: String(port), fits: wanted === 0 || wanted === port },
+    {
+      flag: '--data-plane',
+      given: flags.dataPlane,
+      is: plane.kind,
+      fits: settings.data_plane === 'auto' || settings.data_plane === plane.kind,
+    },
+  ];
+  return asked.flatMap(({ flag, given, is, fits }) =>
+    given === undefined || fits ? [] : [`${flag} ${given}: the sidecar that runs here has ${is}`],
+  );
+}
+
 /** The sidecar that runs on this state; undefined where none does. One that runs and cannot be asked is an error. */
-async function attach(settings: CommandSettings): Promise<Behind | undefined> {
+async function attach(settings: CommandSettings, flags: Flags): Promise<Behind | undefined> {
   const file = readRunFile(settings.state_dir);
   const sidecar = file?.processes[0];
   if (file === undefined || sidecar === undefined || !isRunning(sidecar)) return undefined;
   const client = adminClient(path.join(file.runDir, 'admin.sock'));
-  return {
-    status: statusSchema.parse(await client.get('/v1/status')),
-    stopAsked: never,
-    stop: async () => undefined,
-  };
+  const status = statusSchema.parse(await client.get('/v1/status'));
+  const others = otherwise(flags, settings, status);
+  if (others.length > 0)
+    throw new CommandFailure(
+      others.join('\n'),
+      'Leave it out, end that sidecar with `sallyport stop`, or have one of its own for this run with another --state-dir.',
+      exitCodes.usage,
+    );
+  return { status, stopAsked: never, stop: async () => undefined };
 }
 
 async function serveForRun(settings: CommandSettings, flags: Flags & { quiet?: boolean }): Promise<Behind> {

@@ -2,15 +2,30 @@
 import { z } from 'zod';
 import { printable } from '../../../filters/common/printable.ts';
 import { commandLineTo } from '../../invocation.ts';
+import { readLockdown } from '../../lockdown.ts';
 import { statusSchema } from '../../status.ts';
-import { clientOf } from '../client.ts';
+import { clientOf, NotRunning } from '../client.ts';
 import { createOutput, duration, exitCodes, table } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings, whereOf } from '../settings.ts';
 
+/** A lockdown outlives its sidecar: whoever finds none running is told that the next one starts locked. */
+const alsoLocked =
+  (stateDir: string) =>
+  (thrown: unknown): never => {
+    const locked = thrown instanceof NotRunning ? readLockdown(stateDir, 'some time ago') : undefined;
+    if (!(thrown instanceof NotRunning) || locked === undefined) throw thrown;
+    const { since, by, reason } = locked;
+    throw new NotRunning(
+      `${thrown.message}\nLOCKED since ${since} by ${by}: ${reason || 'no reason given'}; the next sidecar starts locked`,
+      thrown.next,
+    );
+  };
+
 export async function status(flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
-  const answer = await clientOf(commandSettings(flags)).get('/v1/status');
+  const settings = commandSettings(flags);
+  const answer = await clientOf(settings).get('/v1/status').catch(alsoLocked(settings.state_dir));
   output.value(answer);
   const now = statusSchema.parse(answer);
   const pending = now.holds['Pending'] ?? 0;

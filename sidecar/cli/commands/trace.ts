@@ -3,19 +3,10 @@
 import { traceOf } from '../../trace.ts';
 import { findMeant } from '../../trace-find.ts';
 import { progressOn } from '../journal.ts';
-import { CommandFailure, createOutput, exitCodes } from '../output.ts';
+import { CommandFailure, createOutput, exitCodes, snakeCased } from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings } from '../settings.ts';
 import { picture } from '../trace-picture.ts';
-
-/** Names as every `--json` has them. */
-const snakeCased = (value: object): Record<string, unknown> =>
-  Object.fromEntries(
-    Object.entries(value).map(([key, field]: [string, unknown]) => [
-      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      field,
-    ]),
-  );
 
 export async function trace(text: string, flags: Flags): Promise<number> {
   const output = createOutput(flags.json === true);
@@ -38,6 +29,11 @@ export async function trace(text: string, flags: Flags): Promise<number> {
       throw new CommandFailure(
         `no decision ${text} is on record in ${stateDir}`,
         'The journal keeps so much and no more; `sallyport decisions` shows the newest.',
+      );
+    case 'erased':
+      throw new CommandFailure(
+        `what ${meant.id} said is erased, by ${meant.by} (${meant.why}); ${/^\d+$/.test(meant.leaves) ? `leaf ${meant.leaves} is` : `leaves ${meant.leaves} are`} left of it`,
+        `\`sallyport audit show ${meant.id}\` shows the erasure; \`sallyport audit prove NUMBER\` proves a leaf.`,
       );
     case 'many':
       throw new CommandFailure(

@@ -50,6 +50,7 @@ const connection = {
   connectionId: '',
   peerSpiffeId: '',
   tunnelAgent: '',
+  tunnelProof: '',
   tunnelAuthority: '',
   sni: '',
 };

@@ -2,6 +2,7 @@ import { readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { limits } from '../../../config/limits.ts';
 import { createRecorder } from '../../../filters/audit/audit-record.ts';
 import { eraseContent, finishErasing } from '../../../filters/audit/erase.ts';
 import { encodeReceipt, makeReceipt, parseReceipt, verifyReceipt } from '../../../filters/audit/receipt.ts';
@@ -13,7 +14,7 @@ import { fuzzRuns } from '../../support/fuzz.ts';
 import { openLogWorld, somePair } from '../../support/log-world.ts';
 import { movingClock } from '../../support/moving-clock.ts';
 import { refusalOf } from '../../support/refusal.ts';
-import { someDecision } from '../../support/some-record.ts';
+import { someDecision, someSettlement } from '../../support/some-record.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
 const pair = somePair();
@@ -105,6 +106,32 @@ it('erases what a record is under while it is not yet under a checkpoint', async
   world.journal.append(someDecision({ id: 'dec_newx', resource: 'https://private.example:443/new' }));
   expect((await world.erase('dec_newx')).leaves).toEqual([5]);
   expect((await verifyLog(world.stateDir, world.keys())).problems).toEqual([]);
+  await world.close();
+});
+
+it('erases all of a record, however many others say its id', async () => {
+  const world = await filled(1);
+  const many = limits.auditErasedRecordsMax + 5;
+  for (let i = 0; i < many; i += 1)
+    world.journal.append(someDecision({ id: `dec_other${i}`, what: 'dec_0x', request_id: 'dec_0x' }));
+  world.journal.append(
+    someSettlement({ id: 'dec_0x', resource: 'https://private.example:443/0x', what: 'GET' }),
+  );
+  expect((await world.erase('dec_0x')).leaves).toEqual([0, many + 1]);
+  expect(world.text()).not.toContain('/0x');
+  await world.close();
+});
+
+it('erases nothing where there is more under an id than one erasure is about', async () => {
+  const world = await filled(1);
+  for (let i = 0; i < limits.auditErasedRecordsMax; i += 1)
+    world.journal.append(someSettlement({ id: 'dec_0x' }));
+  const before = world.text();
+  await expect(world.erase('dec_0x')).rejects.toMatchObject({
+    code: 'RequestTooLarge',
+    message: expect.stringContaining(`${limits.auditErasedRecordsMax}`),
+  });
+  expect(world.text()).toBe(before);
   await world.close();
 });
 

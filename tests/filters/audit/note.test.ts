@@ -115,6 +115,12 @@ test('a signature of an unknown key is ignored, one of a known key that fails vo
   expect(verifyNote(note(body, foreign), [known.key])).toEqual([]);
 });
 
+test('a key that signed many times counts once', () => {
+  const known = make(noteTypes.cosignatureEd25519);
+  const [first, later] = [signNote(known, body, 1), signNote(known, body, 2)];
+  expect(verifyNote(note(body, first.repeat(50) + later + first), [known.key])).toHaveLength(1);
+});
+
 test.each([
   ['no signature', body],
   ['no empty line', `${body}— a AAAAAAA=\n`],

@@ -141,6 +141,8 @@ it('finds with an id whatever names it', async () => {
     'hold_3',
     'dec_4',
   ]);
+  // What a caller made is no name.
+  expect((await findById(files, noted, 'GET', 10)).length).toBe(0);
   // A text that only looks like the id in JSON is not it.
   expect(await findById(files, noted, 'dec_', 10)).toEqual([]);
   await close();

@@ -14,7 +14,9 @@ import { temporaryDirectory } from '../../support/temporary.ts';
 
 const day = 86_400_000;
 const pair = somePair();
-const keepAll: Retention = { contentMs: 1_000 * day, contentBytesMax: 2 ** 40, tilesMs: undefined };
+const keepAll: Retention = {
+  ...{ contentMs: 1_000 * day, contentMsMin: 0, contentBytesMax: 2 ** 40, tilesMs: undefined },
+};
 
 const open = (stateDir: string) => {
   const world = openLogWorld(stateDir, pair, { fileBytesMax: 50_000 });
@@ -48,7 +50,7 @@ it('lets content go by age, whole files, and says so; every proof stays', async 
   const world = open(temporaryDirectory());
   await fill(world, 1_000);
   const before = journalFiles(world.files);
-  expect(await world.pruneBy({ contentMs: day })).toEqual({ files: [], minimumIndex: 0 });
+  expect(await world.pruneBy({ contentMs: day })).toEqual({ files: [], minimumIndex: 0, fullness: 'free' });
   for (const file of before.slice(0, 3))
     utimesSync(join(world.files, file), Date.now() / 1_000, (Date.now() - 2 * day) / 1_000);
   expect((await world.pruneBy({ contentMs: day })).files).toEqual(before.slice(0, 3));
@@ -85,6 +87,23 @@ it('lets content go above its size, the oldest first', async () => {
   await world.pruneBy({ contentBytesMax: size(before) - 1 });
   expect(journalFiles(world.files)).toEqual(before.slice(1));
   expect(world.acts[0]?.why).toContain('audit.content_bytes_max');
+  await world.close();
+});
+
+it('keeps what is younger than it may go, above any size, and says how full it is', async () => {
+  const world = open(temporaryDirectory());
+  await fill(world, 1_000);
+  const before = journalFiles(world.files);
+  const size = before.reduce((sum, file) => sum + statSync(join(world.files, file)).size, 0);
+  const policy = { contentMsMin: day, contentBytesMax: size };
+  expect(await world.pruneBy(policy)).toMatchObject({ files: [], fullness: 'free' });
+  const full = { contentMsMin: day, contentBytesMax: size - 1 };
+  expect(await world.pruneBy(full)).toMatchObject({ files: [], fullness: 'full' });
+  const over = { contentMsMin: day, contentBytesMax: Math.ceil(size / 2) - 1 };
+  expect(await world.pruneBy(over)).toMatchObject({ files: [], fullness: 'over' });
+  for (const file of before.slice(0, 1))
+    utimesSync(join(world.files, file), Date.now() / 1_000, (Date.now() - 2 * day) / 1_000);
+  expect(await world.pruneBy(full)).toMatchObject({ files: before.slice(0, 1), fullness: 'free' });
   await world.close();
 });
 

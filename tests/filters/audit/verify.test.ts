@@ -181,3 +181,12 @@ it('goes on reading where a file of the log is not what it should be', async () 
   writeFileSync(inLog(world, 'checkpoint'), 'no note');
   await expect(verifyLog(world.stateDir, world.keys())).rejects.toMatchObject({ code: 'StateUnavailable' });
 });
+
+it('does not count a line that was changed as one that is pruned', async () => {
+  const world = await some(700);
+  const [first = ''] = journalFiles(join(world.stateDir, 'journal'));
+  const file = join(world.stateDir, 'journal', first);
+  writeFileSync(file, readFileSync(file, 'utf8').replace('"dec_7"', '"dec_8"'));
+  const { content, problems } = await verifyLog(world.stateDir, world.keys());
+  expect([content, problems.length]).toEqual([{ whole: 699, erased: 0, pruned: 0, waiting: 0 }, 1]);
+});

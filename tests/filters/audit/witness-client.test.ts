@@ -123,6 +123,14 @@ test('after a restart a witness tells the size that it knows, and the round goes
   expect(sizeOf(world.kept.at(-1))).toBe('12');
 });
 
+test('a witness that repeats its cosignatures has each of its keys in the note once', async () => {
+  const world = await worldOf(1, 1);
+  world.onTheWay((_name, answer) => ({ ...answer, body: answer.body.repeat(10) }));
+  world.grow(leaves(7));
+  await world.round();
+  expect(parseNote(world.kept[0] ?? '').signatures).toHaveLength(4);
+});
+
 test('without a quorum nothing is kept, and the time is told; with it again the time is over', async () => {
   const world = await worldOf(3, 2);
   world.onTheWay((name, answer) => (name === 'w0' ? answer : away()));

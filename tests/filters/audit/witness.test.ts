@@ -192,6 +192,43 @@ test('the same checkpoint is cosigned again, with its own time', async () => {
   expect(second.body).not.toBe(first.body);
 });
 
+test('a stranger who repeats the public signature leaves a checkpoint that the witness can still read', async () => {
+  const { log, world } = await worldOf();
+  expect(grown(world, log, leaves(5), 0)).toBe(200);
+  const hash = originHash(log.origin);
+  const before = world.read(hash).body;
+  const { body } = parseNote(before);
+  const [line = ''] = before.slice(body.length + 1).split('\n');
+  const repeated = `${body}\n${`${line}\n`.repeat(limits.noteSignaturesMax)}`;
+  expect(world.ask(encodeAddCheckpoint(5, [], repeated)).status).toBe(200);
+  world.restart();
+  expect(grown(world, log, leaves(9), 5)).toBe(200);
+  expect(parseNote(world.read(hash).body).signatures).toHaveLength(4);
+});
+
+test('what is written down has each key of the log once, however often it signed', async () => {
+  const { log, world } = await worldOf();
+  const hashes = leaves(3);
+  const signers = log.signers();
+  const note = log.note(hashes, 3, [...signers, ...signers, ...signers]);
+  expect(world.ask(encodeAddCheckpoint(0, [], note)).status).toBe(200);
+  const kept = parseNote(world.read(originHash(log.origin)).body);
+  expect(kept.signatures).toHaveLength(4);
+});
+
+test('a checkpoint that is cosigned again is not written again, except for a key that has not signed it', async () => {
+  const { log, world } = await worldOf();
+  const hash = originHash(log.origin);
+  world.ask(log.add(0, leaves(5)));
+  const first = world.read(hash).body;
+  world.clock.pass(5_000);
+  expect(world.ask(log.add(5, leaves(5))).status).toBe(200);
+  expect(world.read(hash).body).toBe(first);
+  await world.ring.rotate('witness', () => noteKeyDrafts('witness.test/w'), { now: true, by: '' });
+  expect(world.ask(log.add(5, leaves(5))).status).toBe(200);
+  expect(world.read(hash).body).not.toBe(first);
+});
+
 test('an old size other than the last cosigned one is told the last, also after a restart', async () => {
   const { log, world } = await worldOf();
   expect(grown(world, log, leaves(5), 0)).toBe(200);

@@ -7,6 +7,7 @@ import type { Agent, Call } from '../../../filters/facts.ts';
 import { delegationChain } from '../../../filters/identity/chain.ts';
 import { readCredential } from '../../../filters/identity/credential.ts';
 import { identify, type KnownAgents } from '../../../filters/identity/identify.ts';
+import { certificateProof, credentialProof } from '../../../filters/identity/proof.ts';
 import type { UnixUsers } from '../../../filters/identity/unix-users.ts';
 import { someCall } from '../../support/call.ts';
 import { fuzzRuns } from '../../support/fuzz.ts';
@@ -29,6 +30,7 @@ const agents = (changes: Partial<KnownAgents> = {}): KnownAgents => ({
   agentByUser: (uid) => agentIn(userOf[uid]),
   agentBySpiffeId: (id) => agentIn(names.find((name) => agentOf(name).id === id)),
   credentialMatches: (name, digest) => digest === sha256(`${name}’s pässword:1`),
+  credentialsOf: (name) => [sha256(`${name}’s other pässword`), sha256(`${name}’s pässword:1`)],
   ...changes,
 });
 /** A machine on which every connection is of one user; counts how often it is asked. */
@@ -73,6 +75,7 @@ describe('an agent is known', () => {
   test('inside a tunnel by the CONNECT, before everything', () => {
     const connection = {
       tunnelAgent: 'deployer',
+      tunnelProof: 'user-1002',
       tunnelAuthority: 'a:443',
       peerSpiffeId: 'spiffe://example.org/researcher',
     };
@@ -89,6 +92,75 @@ describe('an agent is known', () => {
     expect(delegationChain({ ...agentOf('researcher'), by: 'pod' })).toEqual([
       'spiffe://example.org/researcher',
     ]);
+  });
+});
+
+describe('inside a tunnel', () => {
+  const proofOf = (call: Call, uid?: number, pod = ''): string => {
+    const found = identify(call, agents(), { podAgent: pod, users: machine(uid) });
+    return found.proof ?? '';
+  };
+  const inside = (tunnelAgent: string, tunnelProof: string): Call =>
+    someCall({ connection: { tunnelAgent, tunnelProof, tunnelAuthority: 'a:443' } });
+  const byCredential = proofOf(someCall(basic('deployer:deployer’s pässword:1')));
+  const byCertificate = proofOf(someCall({ connection: { peerSpiffeId: agentOf('deployer').id } }));
+  const byUser = proofOf(someCall(), 1002);
+
+  test.each([
+    ['credential', byCredential],
+    ['certificate', byCertificate],
+    ['Unix user', byUser],
+  ])('what the CONNECT was known by, a %s, is asked of the policy that holds now', (_, proof) => {
+    expect(who(inside('deployer', proof))).toBe('deployer by tunnel');
+    const without = agents({
+      credentialsOf: (name) => [sha256(`${name}’s new pässword`)],
+      agent: (name) => ({ ...agentOf(name), id: `spiffe://example.org/new/${name}` as SpiffeId }),
+      agentByUser: (uid) => (uid === 1002 ? agentOf('researcher') : undefined),
+    });
+    expect(refusalOf(() => who(inside('deployer', proof), { policy: without }))).toBe('InvalidAgent');
+    // Of another agent it says nothing.
+    expect(refusalOf(() => who(inside('researcher', proof)))).toBe('InvalidAgent');
+  });
+
+  test('the pod’s agent is it as long as the policy finds no other by its user', () => {
+    const looked = proofOf(someCall(), 9_999, 'pod');
+    expect(looked).toBe('pod-9999');
+    expect(who(inside('pod', looked), { pod: 'pod' })).toBe('pod by tunnel');
+    expect(refusalOf(() => who(inside('pod', looked), { pod: 'deployer' }))).toBe('InvalidAgent');
+    const named = agents({ agentByUser: (uid) => (uid === 9_999 ? agentOf('deployer') : undefined) });
+    expect(refusalOf(() => who(inside('pod', looked), { pod: 'pod', policy: named }))).toBe('InvalidAgent');
+  });
+
+  test('a user whom no policy asked for at CONNECT is looked up once the policy names users', () => {
+    expect(who(inside('pod', 'pod'), { pod: 'pod', policy: agents({ usesUnixUsers: false }) })).toBe(
+      'pod by tunnel',
+    );
+    expect(who(inside('pod', 'pod'), { pod: 'pod', uid: 9_999 })).toBe('pod by tunnel');
+    expect(refusalOf(() => who(inside('pod', 'pod'), { pod: 'pod', uid: 1002 }))).toBe('InvalidAgent');
+  });
+
+  test.each(['', '-', 'tunnel', 'user-', 'user-1002x', 'certificate-', 'credential', 'pod-x'])(
+    '%j, which proves nothing, is nobody',
+    (proof) => {
+      expect(refusalOf(() => who(inside('deployer', proof), { uid: 1002, pod: 'deployer' }))).toBe(
+        'InvalidAgent',
+      );
+    },
+  );
+
+  test('no proof is a credential, or is the same for two agents, passwords or kinds', () => {
+    const digest = sha256('deployer’s pässword:1');
+    const proofs = [
+      credentialProof('deployer', digest),
+      credentialProof('researcher', digest),
+      credentialProof('deployer', sha256('other')),
+      certificateProof(agentOf('deployer').id),
+    ];
+    expect(proofs[0]).toBe(byCredential);
+    expect(proofs.filter((proof) => proof.includes(digest))).toEqual([]);
+    expect(new Set(proofs.map((proof) => proof.split('-')[1])).size).toBe(proofs.length);
+    const used = basic(`deployer:${proofs[0]}`);
+    expect(refusalOf(() => who(someCall(used)))).toBe('InvalidAgent');
   });
 });
 

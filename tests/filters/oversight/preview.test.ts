@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../../config/limits.ts';
 import type { Call, Destination } from '../../../filters/facts.ts';
-import { markByLength, markWith } from '../../../filters/oversight/mask.ts';
+import { markWith } from '../../../filters/oversight/mask.ts';
 import { openMark } from '../../../filters/oversight/mask-key.ts';
 import { previewOf } from '../../../filters/oversight/preview.ts';
 import { someCall } from '../../support/call.ts';
@@ -254,9 +254,5 @@ describe('the key of the marks', () => {
 
   it('that cannot be made is an error of the catalogue', () => {
     expect(() => openMark(join(dir, 'none'))).toThrow(expect.objectContaining({ code: 'StateUnavailable' }));
-  });
-
-  it('without it a mark tells the length alone', () => {
-    expect(markByLength('s3cr3t')).toBe('•••[6]');
   });
 });

@@ -25,6 +25,8 @@ test('agents are known by name, user, SPIFFE ID and credential', () => {
   expect(matches('researcher', 'a'.repeat(63))).toBe(false);
   expect(matches('deployer', 'a'.repeat(64))).toBe(false);
   expect(matches('nobody', 'a'.repeat(64))).toBe(false);
+  expect(policy.credentialsOf('researcher' as AgentName)).toEqual(['a'.repeat(64)]);
+  expect(policy.credentialsOf('nobody' as AgentName)).toEqual([]);
   expect(compile({ agents: {} }).usesUnixUsers).toBe(false);
 });
 

@@ -20,6 +20,7 @@ const tailSchema = z.object({
       who: z.string(),
       outcome: z.string(),
       why: z.string(),
+      record: z.looseObject({ details: z.record(z.string(), z.unknown()).default({}) }).optional(),
     }),
   ),
 });
@@ -52,7 +53,7 @@ it('shows the newest records last, and those that a filter names', async () => {
   expect(await tail('--resource', testHost, '--limit', '2')).toHaveLength(2);
   expect(await tail('--until', '2020-01-01')).toEqual([]);
   const text = await bench.cli(['audit', 'tail', '--limit', '1']);
-  expect(text.out).toMatch(/UTC {2}.* {2}\w+ {2}.*\n$/);
+  expect(text.out).toMatch(/:\d\d\.\d{3} UTC {2}.* {2}\w+ {2}.*\n$/);
   const wrong = await bench.cli(['audit', 'tail', '--outcome', 'Fine']);
   expect([wrong.code, wrong.err]).toEqual([2, expect.stringContaining('Success, Failure, Denied, Timeout')]);
 });
@@ -68,8 +69,23 @@ it('shows a record by its id and by its leaf, with its place in the log', async 
   expect(records[0]).toMatchObject({ entry: { id }, leaf: { type: 'decision', v: 1 } });
   const byLeaf = await bench.cli(['audit', 'show', String(records[0]?.index)]);
   expect(byLeaf.out).toContain(id);
+  // As an answer's header has it, of a lease; and the beginning of it.
+  for (const text of [`${id}#1`, id.slice(0, -2), id.slice(0, -1).toLowerCase()]) {
+    expect((await bench.cli(['audit', 'show', text])).out).toContain(id);
+    expect((await bench.cli(['audit', 'prove', text])).out).toMatch(/^c2sp\.org\/tlog-proof@v1\n/);
+  }
+  const several = await bench.cli(['audit', 'show', 'dec_0']);
+  expect([several.code, several.err]).toEqual([2, expect.stringContaining('the beginning of several ids')]);
   const nothing = await bench.cli(['audit', 'show', 'dec_00000000000000000000000000']);
   expect([nothing.code, nothing.err]).toEqual([1, expect.stringContaining('nothing is on record under')]);
+});
+
+it('shows who did what no agent did, and why', async () => {
+  await bench.cli(['lockdown', '--reason', 'odd traffic', '--by', 'dana']);
+  await bench.cli(['lockdown', '--lift', '--by', 'lee']);
+  const { out } = await bench.cli(['audit', 'tail', '--limit', '20']);
+  expect(out).toMatch(/lockdown_locked +dana +lockdown \(odd traffic\) +lock_/);
+  expect(out).toMatch(/lockdown_lifted +lee +lockdown \(odd traffic\) +lock_/);
 });
 
 it('gives receipts that it and anybody else can check', async () => {
@@ -80,6 +96,8 @@ it('gives receipts that it and anybody else can check', async () => {
   expect([good.code, good.out]).toEqual([0, expect.stringContaining(id)]);
   const bad = await bench.cli(['audit', 'verify', '-'], { input: proof.out.replace(/index \d+/, 'index 2') });
   expect([bad.code, bad.err]).toEqual([1, expect.stringContaining('does not lead to the root')]);
+  const none = await bench.cli(['audit', 'verify', '-'], { input: 'no receipt' });
+  expect([none.code, none.err]).toEqual([1, expect.stringMatching(/^sallyport: this is no receipt: .*\n$/)]);
 });
 
 it('verifies the log by keys and an earlier checkpoint that were kept elsewhere, and so does the separate verifier', async () => {
@@ -121,6 +139,13 @@ it('erases what a record says, and every proof of it stays', async () => {
   expect([erased.code, erased.out]).toEqual([0, expect.stringContaining('is erased')]);
   expect((await bench.cli(['audit', 'show', id])).out).not.toContain('/hello');
   const [act] = await tail('--event', 'content_erased');
+  const leaves = z.string().parse(act?.record?.details['leaves']);
+  const shown = (await bench.cli(['audit', 'show', id])).out;
+  expect(shown).toMatch(/who {7}dana, record \d+ without an agent\n/);
+  expect(shown).toContain(`leaves: ${leaves}`);
+  const traced = await bench.cli(['trace', `${id}#1`]);
+  expect([traced.code, traced.err]).toEqual([1, expect.stringContaining(`erased, by dana (asked for); lea`)]);
+  expect(traced.err).toContain(` ${leaves} `);
   expect(act).toMatchObject({ why: 'asked for', record: { by: 'dana', resource: id } });
   expect((await bench.cli(['audit', 'verify', '-'], { input: receipt.out })).code).toBe(0);
   expect((await bench.cli(['audit', 'verify'])).out).toMatch(/[1-9]\d* erased.*\n.*all is well/);
@@ -131,7 +156,10 @@ it('erases what a record says, and every proof of it stays', async () => {
 it('works without a sidecar, and everything of a stopped one is under its last checkpoint', async () => {
   await bench.cli(['stop']);
   const report = await bench.cli(['audit', 'verify', '--json']);
-  expect(JSON.parse(report.out)).toMatchObject({ problems: [], content: { waiting: 0, pruned: 0 } });
+  expect(JSON.parse(report.out)).toMatchObject({
+    ...{ problems: [], minimum_index: 0 },
+    content: { waiting: 0, pruned: 0 },
+  });
   expect((await tail()).length).toBeGreaterThan(3);
   const nowhere = await bench.cli(['audit', 'tail', '--state-dir', join(bench.home.dir, 'nothing')]);
   expect([nowhere.code, nowhere.err]).toEqual([1, expect.stringContaining('there is no record in')]);

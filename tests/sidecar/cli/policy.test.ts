@@ -45,6 +45,15 @@ describe('check', () => {
     expect(JSON.parse((await cli(['check', good, '--json'])).out)).toMatchObject({ ok: true, rules: 3 });
   });
 
+  test('a method that HTTP does not know is warned of, and no error', async () => {
+    const odd = file('odd.yaml', policy.replace('methods: [GET]', 'methods: [GTE, PROPFIND]'));
+    const { code, out } = await cli(['check', odd]);
+    expect([code, out]).toEqual([0, expect.stringContaining('warning: rule read: GTE is no method')]);
+    expect(out).not.toContain('PROPFIND');
+    const json = JSON.parse((await cli(['check', odd, '--json'])).out) as { warnings: string[] };
+    expect(json.warnings).toHaveLength(1);
+  });
+
   test('every error is told at once with file, line and column', async () => {
     const bad = file(
       'bad.yaml',
@@ -86,6 +95,20 @@ describe('check', () => {
     const { out } = await cli(['check', evil]);
     expect(out).not.toContain('\u001b');
   });
+});
+
+test('a case that fails leads to what explains it', async () => {
+  const cases = file(
+    'cases.yaml',
+    'cases:\n  - { name: x, agent: reader, request: { method: DELETE, url: "https://api.example.org/u" }, expect: { decision: allow } }\n',
+  );
+  const { code, out } = await cli(['test', good, cases]);
+  expect([code, out]).toEqual([
+    1,
+    expect.stringContaining(
+      `\`sallyport explain ${good} DELETE https://api.example.org/u --agent reader\` tells why`,
+    ),
+  ]);
 });
 
 describe('explain', () => {

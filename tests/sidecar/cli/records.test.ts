@@ -203,8 +203,8 @@ describe('suggest', () => {
     const policy = parse(readFileSync(bench.policyFile, 'utf8')) as { rules: object[] };
     writeFileSync(added, JSON.stringify({ ...policy, rules: [...policy.rules, ...rules] }));
     const replayed = json(await bench.cli(['replay', added, '--json']));
-    expect(replayed['newly-allowed']).toEqual({ decisions: 1, calls: 1 });
-    expect(replayed['newly-denied']).toEqual({ decisions: 0, calls: 0 });
+    expect(replayed['newly_allowed']).toEqual({ decisions: 1, calls: 1 });
+    expect(replayed['newly_denied']).toEqual({ decisions: 0, calls: 0 });
   });
 });
 

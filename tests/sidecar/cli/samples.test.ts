@@ -4,7 +4,8 @@ import { parsePolicy } from '../../../config/policy/parse.ts';
 import { compilePolicy } from '../../../filters/policy/compile.ts';
 import type { CompiledPolicy } from '../../../filters/policy/compiled.ts';
 import { exampleFor } from '../../../sidecar/cli/demo.ts';
-import { agentOfUser, noteFor } from '../../../sidecar/cli/first-screen.ts';
+import type { FirstScreen } from '../../../sidecar/cli/first-screen.ts';
+import { agentOfUser, firstScreen, noteFor } from '../../../sidecar/cli/first-screen.ts';
 import { samplesOf } from '../../../sidecar/cli/samples.ts';
 import { examplePolicy } from '../../../sidecar/cli/settings.ts';
 import { commandLineTo } from '../../../sidecar/invocation.ts';
@@ -19,13 +20,15 @@ function compiled(text: string): CompiledPolicy {
   return result.value;
 }
 
+const status = {
+  data_plane: { kind: 'embedded', reason: '', proxy: 'http://127.0.0.1:10080', proxy_tls: undefined },
+  ca: { file: '/run/s/ca.pem', bundle: '', dir: '' },
+} as const;
+
 const titles = (text: string, agent: string | undefined): readonly string[] =>
   samplesOf({
     demo,
-    status: {
-      data_plane: { kind: 'embedded', reason: '', proxy: 'http://127.0.0.1:10080', proxy_tls: undefined },
-      ca: { file: '/run/s/ca.pem', bundle: '', dir: '' },
-    },
+    status,
     policy: compiled(text),
     agent,
     commandLine: commandLineTo(' --state-dir /s'),
@@ -67,6 +70,17 @@ test('another policy has none, nor has a caller that the policy does not know', 
   expect(titles(foreign, 'mine')).toEqual([]);
   expect(titles(foreign, 'demo')).toEqual([]);
   expect(titles(example, undefined)).toEqual([]);
+});
+
+test('a screen of the examples without lines to paste says why', () => {
+  const shown = {
+    ...{ ...status, version: '0', admin: { socket: '/a', url: undefined }, state_dir: '/s' },
+    policy: { file: '/p', version: 'v' },
+  };
+  const screen = (samples: FirstScreen['samples']): string =>
+    firstScreen({ status: shown, demo, samples, commandLine: commandLineTo(''), agentNote: '' }).join('\n');
+  expect(screen([])).toContain('No lines to paste');
+  expect(screen([{ title: 'allowed', command: 'curl' }])).not.toContain('No lines to paste');
 });
 
 test('whom the policy does not know is told so', () => {

@@ -71,9 +71,10 @@ test.each(['start', 'run', 'explain', 'holds list', 'restore'])(
 
 test('a command that needs a sidecar says what to type where none runs', async () => {
   const env = { SALLYPORT_STATE_DIR: '/nonexistent-state', SALLYPORT_RUN_DIR: '/nonexistent-run' };
-  expect((await cli(['status'], { env })).err).toContain('`sallyport start`');
+  const where = '--state-dir /nonexistent-state --run-dir /nonexistent-run`';
+  expect((await cli(['status'], { env })).err).toContain(`\`sallyport start ${where}`);
   const npm = { ...env, npm_package_name: 'sallyport', npm_lifecycle_event: 'start' };
-  expect((await cli(['status'], { env: npm })).err).toContain('`npm start -- start`');
+  expect((await cli(['status'], { env: npm })).err).toContain(`\`npm start -- start ${where}`);
 });
 
 test('the schema is JSON Schema that names the fields', async () => {

@@ -11,7 +11,7 @@ import { fuzzRuns } from '../../support/fuzz.ts';
 const outside: Peer = { id: 'e1', address: '127.0.0.1', port: 1, spiffeId: '', tunnel: undefined };
 const inside: Peer = {
   ...outside,
-  tunnel: { authority: 'api.test:443', agent: 'tester', sni: 'api.test', scheme: 'https' },
+  tunnel: { authority: 'api.test:443', agent: 'tester', proof: 'pod', sni: 'api.test', scheme: 'https' },
 };
 const asked = (url: string, host?: string): IncomingMessage => {
   const request = new IncomingMessage(new Socket());

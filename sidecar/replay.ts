@@ -90,7 +90,8 @@ export function createReplay(
     const before = fateOf(decision);
     if (before === undefined && decision.code !== 'AddressDenied')
       return { kind: 'beside', code: decision.code };
-    const destination = destinationOf(decision);
+    const found = destinationOf(decision);
+    const destination = found && asRead(candidate, decision, found);
     if (destination === undefined)
       return decision.resource === ''
         ? { kind: 'beside', code: decision.code }
@@ -149,16 +150,31 @@ function strengthThen(decision: RecordedDecision, fate: Fate | undefined): numbe
   return decision.code === 'Forbidden' ? strengths['forbid'] : 0;
 }
 
+/** Others say themselves what the message is. */
+const isFromDataPlane = ({ via }: RecordedDecision): boolean => via !== 'authzen' && via !== 'cli';
+
 /** Whether the candidate reads an MCP message where nobody read one then. */
 function isMcpUnread(
   candidate: CompiledPolicy,
   decision: RecordedDecision,
   destination: Destination,
 ): boolean {
-  if (decision.mcp.kind !== 'none' || decision.via === 'authzen' || decision.via === 'cli') return false;
+  if (decision.mcp.kind !== 'none' || !isFromDataPlane(decision)) return false;
   if (['envoy', 'ext_authz'].includes(decision.via) && methodsWithoutMessage.includes(destination.method))
     return false;
   return candidate.needsOf(destination.host, destination.path, destination.method).mcp;
+}
+
+/** Without the MCP message that the candidate reads of nobody there: its conditions then see none. */
+function asRead(
+  candidate: CompiledPolicy,
+  decision: RecordedDecision,
+  destination: Destination,
+): Destination {
+  const { host, path, method, mcp } = destination;
+  if (mcp.kind === 'none' || !isFromDataPlane(decision) || candidate.needsOf(host, path, method).mcp)
+    return destination;
+  return { ...destination, mcp: { kind: 'none' } };
 }
 
 /** Whether its address would still be refused is not known where another rule now calls the host internal. */

@@ -181,6 +181,12 @@ describe('MCP', () => {
     // A GET through Envoy carries none.
     expect(under(rules, passed(`${api}/mcp`, { what: 'GET' })).kind).toBe('newly-denied');
   });
+
+  test('a message that the candidate reads of nobody is none to its conditions', () => {
+    const unread = [{ name: 'search', to, when: 'request.mcp.tool == "search"', allow: {} }];
+    const call = { what: 'POST tools/call search', mcp_method: 'tools/call', mcp_tool: 'search' };
+    expect(under(unread, passed(`${api}/mcp`, call)).kind).toBe('newly-denied');
+  });
 });
 
 describe('records', () => {

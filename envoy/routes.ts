@@ -15,7 +15,7 @@ import {
   pathExpression,
   restExpressions,
 } from './globs.ts';
-import { filterName } from './http-filters.ts';
+import { authzService, filterName } from './http-filters.ts';
 import { any, duration, type JsonObject, literal } from './json.ts';
 import { leased, leaseFilterName } from './lease-filter.ts';
 
@@ -89,6 +89,7 @@ function perFilter(
           ...context,
         },
         disable_request_body_buffering: !reads.body,
+        grpc_service: authzService,
       },
     }),
     // Only a CONNECT: state that is shared with upstream keeps each request's connection apart, and open.

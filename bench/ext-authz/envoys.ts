@@ -77,11 +77,10 @@ export const httpConfig = (config: JsonObject, socket: string): JsonObject =>
         },
       };
     if (object['name'] === filterName.extAuthz && isFilter(object, '.filters.http.ext_authz.')) {
-      const { grpc_service: _grpc, ...rest } = isObject(object['typed_config']) ? object['typed_config'] : {};
       return {
         ...object,
         typed_config: {
-          ...rest,
+          ...(isObject(object['typed_config']) ? object['typed_config'] : {}),
           http_service: {
             server_uri: { uri: 'http://sallyport', cluster: clusterName.authz, timeout: '90s' },
             path_prefix: '/check',
@@ -96,6 +95,10 @@ export const httpConfig = (config: JsonObject, socket: string): JsonObject =>
           allowed_headers: { patterns: [{ safe_regex: { regex: '.*' } }] },
         },
       };
+    }
+    if (object['context_extensions'] !== undefined) {
+      const { grpc_service: _grpc, ...rest } = object;
+      return rest;
     }
     if (object['key'] === filterName.extAuthz && Array.isArray(object['path']))
       return { ...object, path: [{ key: 'x-sallyport-dst' }] };

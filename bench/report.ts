@@ -90,5 +90,5 @@ function plot(name: string, figures: Figures, bars: readonly Bar[]): string {
         : `<line x1="${220 + bar.value * scale}" x2="${220 + bar.value * scale}" y1="${y - 4}" y2="${y + 20}" stroke="#222" stroke-dasharray="3 2"/>`;
     return `<text x="210" y="${y + 13}" text-anchor="end">${figure}</text><rect x="220" y="${y}" width="${Math.max(1, value * scale)}" height="16" rx="2" fill="${colour}"/>${line}<text x="${228 + Math.max(value, bar?.value ?? 0) * scale}" y="${y + 13}">${Number(value.toPrecision(4))}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="640" height="${height}" font-family="sans-serif" font-size="12"><rect width="640" height="${height}" fill="#fff"/><text x="16" y="22" font-size="15" font-weight="bold">bench ${name}</text>${parts.join('')}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="640" height="${height}" font-family="sans-serif" font-size="12"><title>bench ${name}</title><rect width="640" height="${height}" fill="#fff"/><text x="16" y="22" font-size="15" font-weight="bold">bench ${name}</text>${parts.join('')}</svg>\n`;
 }

@@ -59,5 +59,5 @@ export function kneePlot(curves: readonly Curve[]): string {
   const width = Math.max(1, curves.length) * step;
   const height = panel.top + panel.height + 56;
   const panels = curves.map((curve, index) => panelOf(curve, panel.left + index * step));
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12"><rect width="${width}" height="${height}" fill="#fff"/><text x="16" y="24" font-size="15" font-weight="bold">ext-authz: latency against offered load</text>${panels.join('')}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12"><title>Latency against offered load, unleased and leased</title><rect width="${width}" height="${height}" fill="#fff"/><text x="16" y="24" font-size="15" font-weight="bold">ext-authz: latency against offered load</text>${panels.join('')}</svg>\n`;
 }

@@ -81,7 +81,7 @@ function plot(name: string, figures: Figures, bars: readonly Bar[]): string {
   const height = 48 + rows.length * rowHeight;
   const parts = rows.map(([figure, value], index) => {
     const bar = bars.find((one) => one.figure === figure);
-    const scale = 320 / Math.max(value, bar?.value ?? 0, Number.MIN_VALUE);
+    const scale = 320 / Math.max(value, bar?.value ?? 0, 1e-9);
     const y = 40 + index * rowHeight;
     const colour = bar === undefined ? '#7a8699' : meets(bar, value) ? '#2e7d5b' : '#b3372f';
     const line =

@@ -161,6 +161,8 @@ export const requestsLimits = {
   checkAnswerTimeoutMs: 15_000,
   /** Streams that watch the gRPC health service at once. */
   healthWatchersMax: 64,
+  /** Of the message that asks for health, which needs no token and is kept by each watcher. */
+  healthMessageBytesMax: 1_024,
   /** What a denial says in words; the rest is cut. */
   denialDetailCharsMax: 2_000,
   /** A client library is told not to wait by itself for longer than this. */

@@ -2,6 +2,7 @@
  * A line of the access log (`access-log.ts`, and the embedded plane's) → what the ledger matches. A client writes
  * method, authority and path of it, escaped by JSON; everything else is the data plane's own.
  */
+import { jsonObject } from '../filters/common/json-object.ts';
 import type { LedgerUse } from '../filters/metering/use.ts';
 
 /** Envoy's response flags for a request that never left: no connection, no healthy host, overflow, no route, no cluster, refused. */
@@ -13,20 +14,12 @@ const decisionPattern = /^(dec_[0-9A-HJKMNP-TV-Z]{26})(?:#([1-9]\d{0,9}))?$/;
 /** Keys of a line are sorted, so that every line begins with one of these two. */
 const lineStart = /\{"(?:agent|at)":"/g;
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 /** A kill of the data plane cuts its last line, and the next process writes on behind it: the line after the cut is whole. */
-function wholeOf(text: string): unknown {
-  const value = parsed(text);
+function wholeOf(text: string): Readonly<Record<string, unknown>> | undefined {
+  const value = jsonObject(text);
   if (value !== undefined) return value;
   const at = [...text.matchAll(lineStart)].at(-1)?.index ?? 0;
-  return at === 0 ? undefined : parsed(text.slice(at));
+  return at === 0 ? undefined : jsonObject(text.slice(at));
 }
 
 const finals: Readonly<Record<string, boolean>> = {
@@ -53,7 +46,7 @@ const ofParts: ReadonlySet<unknown> = new Set([
 /** A whole line, of a type that the ledger has no use for. */
 export function isOfPart(line: string): boolean {
   const value = wholeOf(line);
-  return typeof value === 'object' && value !== null && 'type' in value && ofParts.has(value.type);
+  return value !== undefined && ofParts.has(value['type']);
 }
 
 const kindOf = (stage: string, method: string): LedgerUse['kind'] =>
@@ -61,9 +54,8 @@ const kindOf = (stage: string, method: string): LedgerUse['kind'] =>
 
 /** Undefined where the line is none of ours: cut, or not one of the types that tell of a whole stream. */
 export function decodeLedgerLine(line: string): LedgerUse | undefined {
-  const value = wholeOf(line);
-  if (typeof value !== 'object' || value === null) return undefined;
-  const fields = value as Readonly<Record<string, unknown>>; // Any object; each field is looked at below.
+  const fields = wholeOf(line);
+  if (fields === undefined) return undefined;
   const text = (key: string): string => {
     const found = fields[key];
     return typeof found === 'string' ? found : '';

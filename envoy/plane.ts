@@ -249,8 +249,7 @@ async function run(
     await supervisor.stop();
     throw thrown;
   }
-  const mayForget = (file: string): boolean =>
-    !file.startsWith(paths.accessLog) || deps.ledger.hasRead(file) !== false;
+  const mayForget = (file: string): boolean => !file.startsWith(paths.accessLog) || deps.ledger.hasRead(file);
   const logs = [paths.accessLog, paths.processLog];
   const unbind = keepBounded(logs, { reopen: admin.reopenLogs, mayForget }, log);
   log.info(

@@ -123,7 +123,7 @@ export type StartOptions = Readonly<{
   tlsPort: number | undefined;
   admin: AdminClient;
   clock: Clock;
-  ledger: PlaneLedger | undefined;
+  ledger: PlaneLedger;
 }>;
 
 const drainSeconds = Math.ceil(limits.checkTimeoutMs / 1_000) + 30;
@@ -161,7 +161,7 @@ export async function start(options: StartOptions, exited: () => void): Promise<
     setpriv !== undefined && user !== undefined ? [setpriv, [...tight(user), binary]] : [binary, []];
   const epoch = randomBytes(6).toString('hex');
   // Before it can ask for anything: each decision is of the process that it is given to.
-  options.ledger?.began(epoch);
+  options.ledger.began(epoch);
   const child = spawn(command, [...before, ...args(options)], {
     cwd: '/',
     detached: true,
@@ -175,11 +175,11 @@ export async function start(options: StartOptions, exited: () => void): Promise<
   child.once('error', (error) => {
     failure = error;
     ended = true;
-    options.ledger?.ended(epoch);
+    options.ledger.ended(epoch);
   });
   child.once('exit', () => {
     ended = true;
-    options.ledger?.ended(epoch);
+    options.ledger.ended(epoch);
     exited();
   });
   child.unref();

@@ -45,7 +45,7 @@ export async function supervise(
     if (running === undefined) return;
     if (running === replaced) log.info('Envoy was ended, and every connection with it; it is started again');
     else if (!stopping) log.error('Envoy ended; it is started again');
-    options.ledger?.ended(running.epoch);
+    options.ledger.ended(running.epoch);
     running = undefined;
     if (stopping || restarting !== undefined) return;
     restarting = again().finally(() => {
@@ -68,7 +68,7 @@ export async function supervise(
     }
   };
 
-  if (adopted !== undefined) options.ledger?.began(adopted.epoch);
+  if (adopted !== undefined) options.ledger.began(adopted.epoch);
   running = adopted ?? (await start(options, ended));
   // No exit event comes from a process that another sidecar started.
   const watch = setInterval(() => {
@@ -99,7 +99,7 @@ export async function supervise(
       const last = running;
       if (last !== undefined) {
         await end(last, options.clock);
-        options.ledger?.ended(last.epoch);
+        options.ledger.ended(last.epoch);
       }
       await restarting;
       if (running !== undefined && running !== last) await end(running, options.clock);

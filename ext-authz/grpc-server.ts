@@ -34,6 +34,8 @@ export async function serveGrpc(options: GrpcOptions): Promise<RunningServer> {
   const accept = acceptGrpc({
     methods: new Map([[checkPath, checkMethod(gate)], ...health.methods]),
     refusal: 'token' in listen ? tokenRefusal(listen.token) : undefined,
+    // Read without a token, and kept as long as somebody watches.
+    messageBytesMax: (path) => (path.startsWith(healthPath) ? limits.healthMessageBytesMax : undefined),
   });
   const connections = new Set<H2Connection>();
   const nowMs = (): number => performance.now();

@@ -25,6 +25,8 @@ export type GrpcOptions = Readonly<{
   methods: ReadonlyMap<string, Method>;
   /** Asked before anything of the message is read. A text refuses the call as unauthenticated. */
   refusal?: ((path: string, metadata: Metadata) => string | undefined) | undefined;
+  /** Where a method takes less than a check does. */
+  messageBytesMax?: ((path: string) => number | undefined) | undefined;
 }>;
 
 const prefixBytes = 5;
@@ -131,7 +133,8 @@ export function acceptGrpc(options: GrpcOptions): Accept {
       return deaf;
     }
     const method = options.methods.get(head.path);
-    return method === undefined ? deaf : receive(call, method);
+    const bytesMax = options.messageBytesMax?.(head.path) ?? limits.checkRequestBytesMax;
+    return method === undefined ? deaf : receive(call, method, bytesMax);
   };
 }
 
@@ -153,7 +156,7 @@ function refusalOf(call: GrpcCall, head: RequestHead, options: GrpcOptions): (()
 }
 
 /** Collects the one message. */
-function receive(call: GrpcCall, method: Method): Receiver {
+function receive(call: GrpcCall, method: Method, bytesMax: number): Receiver {
   /** The first piece as it came; more go into one buffer of ours, so that no tiny piece is kept for itself. */
   let bytes: Buffer = nothing;
   let size = 0;
@@ -178,11 +181,8 @@ function receive(call: GrpcCall, method: Method): Receiver {
       if (expected === undefined && size >= prefixBytes) {
         if (bytes[0] !== 0) return call.fail(grpcStatus.unimplemented, 'compressed messages are not read');
         expected = bytes.readUInt32BE(1) + prefixBytes;
-        if (expected - prefixBytes > limits.checkRequestBytesMax)
-          return call.fail(
-            grpcStatus.resourceExhausted,
-            `the message is larger than ${limits.checkRequestBytesMax} bytes`,
-          );
+        if (expected - prefixBytes > bytesMax)
+          return call.fail(grpcStatus.resourceExhausted, `the message is larger than ${bytesMax} bytes`);
       }
       if (expected !== undefined && size > expected) call.fail(grpcStatus.internal, notOne);
     },

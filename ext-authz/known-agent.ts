@@ -1,5 +1,6 @@
 /** Who calls, for a data plane that shares out its room by agent, or reads a body, before it asks the check. */
 
+import { toSallyportError } from '../config/errors.ts';
 import type { Agent, Call } from '../filters/facts.ts';
 import { identify } from '../filters/identity/identify.ts';
 import type { CompiledPolicy } from '../filters/policy/compiled.ts';
@@ -21,7 +22,8 @@ export const createKnownAgent =
   (call, under = policy()) => {
     try {
       return identify(call, under, { podAgent, users, planeUid });
-    } catch {
+    } catch (thrown) {
+      if (toSallyportError(thrown).code === 'Internal') throw thrown;
       return undefined;
     }
   };

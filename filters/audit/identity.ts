@@ -4,6 +4,7 @@ import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import { jsonObject } from '../common/json-object.ts';
 import { ensurePrivateDirectory, syncDirectory } from '../common/private-files.ts';
 import { readBounded } from './files.ts';
 import { isKeyName } from './note.ts';
@@ -15,15 +16,9 @@ export const auditDirectory = (stateDir: string): string => join(stateDir, 'audi
 const keyBytes = 32;
 
 function decodeIdentity(text: string): LogIdentity | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  // A JSON object or array: its members are unknown, and each is looked at.
-  const { v, origin, agents_key } = value as Readonly<Record<string, unknown>>;
+  const fields = jsonObject(text);
+  if (fields === undefined) return undefined;
+  const { v, origin, agents_key } = fields;
   if (v !== 1 || typeof origin !== 'string' || !isKeyName(origin) || typeof agents_key !== 'string')
     return undefined;
   const agentsKey = Buffer.from(agents_key, 'base64');

@@ -8,6 +8,7 @@
  * the same one in all of the log, so that a missing `agent_seq` shows to somebody who may not know its name.
  */
 import { createHmac, hash } from 'node:crypto';
+import { jsonObject } from '../common/json-object.ts';
 import type { JournalRecord } from '../common/record.ts';
 import { sideBySide } from './merkle.ts';
 
@@ -32,15 +33,9 @@ const isText = (value: unknown, pattern: RegExp): value is string =>
 
 /** A leaf as it was read; undefined for bytes that are none, also where only the spelling differs. */
 export function decodeLeaf(text: string): Leaf | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  // A JSON object or array: its members are unknown, and each is looked at.
-  const { agent, agent_seq, at, digest, type, v } = value as Readonly<Record<string, unknown>>;
+  const fields = jsonObject(text);
+  if (fields === undefined) return undefined;
+  const { agent, agent_seq, at, digest, type, v } = fields;
   if (
     !isText(agent, /^[\w-]{22}$/) ||
     !isCount(agent_seq) ||

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import type { JournalPlace } from '../common/journal-lines.ts';
+import { jsonObject } from '../common/json-object.ts';
 import { readBounded, replaceFile } from './files.ts';
 import { hashBytes } from './merkle.ts';
 import { fromBase64 } from './note.ts';
@@ -30,15 +31,9 @@ const isFile = (value: unknown): value is string =>
 
 /** Undefined for text that is no state. */
 export function decodeState(text: string): LogState | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  // A JSON object or array: its members are unknown, and each is looked at.
-  const { v, size, edges, file, offset, files, minimum_index } = value as Readonly<Record<string, unknown>>;
+  const fields = jsonObject(text);
+  if (fields === undefined) return undefined;
+  const { v, size, edges, file, offset, files, minimum_index } = fields;
   if (v !== 1 || !isCount(size) || !Array.isArray(edges) || !Array.isArray(files)) return undefined;
   if (!isFile(file) || !isCount(offset) || !isCount(minimum_index)) return undefined;
   const rows = edges.map((edge: unknown) =>

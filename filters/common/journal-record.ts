@@ -1,6 +1,7 @@
 /** One record, one line. JSON leaves no raw control character in it, so a line feed always ends a record. */
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
+import { jsonObject } from './json-object.ts';
 import type { JournalRecord } from './record.ts';
 
 /** What a caller can make long. A refusal of a huge request must still be written down. */
@@ -58,15 +59,9 @@ export type JournalLine =
 
 /** A line as it was read, untrusted; undefined where it is not a record. */
 export function decodeLine(line: Buffer): JournalLine | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(line.toString('utf8'));
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  // A JSON object or array: its members are unknown, and each is looked at before it is used.
-  const { erased, seq, salt, ...record } = value as Readonly<Record<string, unknown>>;
+  const fields = jsonObject(line.toString('utf8'));
+  if (fields === undefined) return undefined;
+  const { erased, seq, salt, ...record } = fields;
   if (typeof erased === 'string') return { kind: 'erased', leaf: erased };
   if (!isRecord(record)) return undefined;
   if (seq === undefined && salt === undefined) return { kind: 'record', record };

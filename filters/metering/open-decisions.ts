@@ -11,7 +11,7 @@
  * its calls came to.
  */
 import { limits } from '../../config/limits.ts';
-import type { IncidentKind, LedgerUse, OpenFacts, Settlement, SettlementKind } from './use.ts';
+import type { IncidentKind, LedgerUse, OpenFacts, Settlement, SettlementKind, Totals } from './use.ts';
 
 export type LedgerSink = Readonly<{
   /** All that became of one decision, at once. */
@@ -20,17 +20,6 @@ export type LedgerSink = Readonly<{
   /** The data plane answered by itself; no decision was asked for. */
   refused(use: LedgerUse): void;
 }>;
-
-type Totals = {
-  calls: number;
-  bytesIn: number;
-  bytesOut: number;
-  durationMs: number;
-  status: number;
-  upstream: string;
-  firstMs: number | undefined;
-  lastMs: number | undefined;
-};
 
 type Stream = { left: boolean; latest: LedgerUse; toldMs: number };
 

@@ -70,9 +70,8 @@ export const settlementKinds = ['Sent', 'NotSent', 'Unknown', 'Expired'] as cons
  */
 export type SettlementKind = (typeof settlementKinds)[number];
 
-export type Settlement = Readonly<{
-  facts: OpenFacts;
-  kind: SettlementKind;
+/** What the log told of some calls together. */
+export type Totals = {
   calls: number;
   bytesIn: number;
   bytesOut: number;
@@ -82,7 +81,9 @@ export type Settlement = Readonly<{
   /** Start of the first, and end of the last of them, milliseconds since the epoch; undefined where no line told. */
   firstMs: number | undefined;
   lastMs: number | undefined;
-}>;
+};
+
+export type Settlement = Readonly<{ facts: OpenFacts; kind: SettlementKind } & Totals>;
 
 export const incidentKinds = ['NoDecision', 'UnknownDecision', 'Replayed', 'BeyondLease', 'Gap'] as const;
 /**

@@ -56,7 +56,7 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
   const file = embeddedLogFile(stateDir);
   ensurePrivateDirectory(path.dirname(file));
   const epoch = randomBytes(6).toString('hex');
-  ledger?.began(epoch);
+  ledger.began(epoch);
   let fd = openSync(file, 'a', 0o600);
   let waiting = Buffer.alloc(0);
   /** Last lines of a stream among those that wait. */
@@ -72,7 +72,7 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
     } catch (err) {
       if (waiting.length <= waitingBytesMax) return;
       log.error({ err, bytes: waiting.length }, 'lines of the ledger are lost: they cannot be written');
-      if (endsWaiting > 0) ledger?.lost(endsWaiting);
+      if (endsWaiting > 0) ledger.lost(endsWaiting);
       waiting = Buffer.alloc(0);
       endsWaiting = 0;
     }
@@ -169,7 +169,7 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
     closeSync(fd);
     fd = openSync(file, 'a', 0o600);
   };
-  const mayForget = (name: string): boolean => ledger?.hasRead(name) !== false;
+  const mayForget = (name: string): boolean => ledger.hasRead(name);
   const unbind = keepBounded([file], { reopen, mayForget }, log);
 
   return {
@@ -213,7 +213,7 @@ export function openEmbeddedLedger({ stateDir, clock, log, ledger, checker }: Pl
       for (const stream of [...streams.values()]) over(stream);
       flush();
       closeSync(fd);
-      ledger?.ended(epoch);
+      ledger.ended(epoch);
     },
   };
 }

@@ -307,6 +307,13 @@ describe('grpc.health.v1', () => {
     expect(await codeOf(check(address, 'other'))).toBe(status.NOT_FOUND);
   });
 
+  it('reads no more of a message that needs no token than a name is long', async () => {
+    const { address } = await serve();
+    const long = (bytes: number): Promise<number | undefined> => codeOf(check(address, 'x'.repeat(bytes)));
+    expect(await long(limits.healthMessageBytesMax - 10)).toBe(status.NOT_FOUND);
+    expect(await long(limits.healthMessageBytesMax + 1)).toBe(status.RESOURCE_EXHAUSTED);
+  });
+
   it('tells watchers that it stops, and ends', async () => {
     const { server, address } = await serve();
     const seen: unknown[] = [];

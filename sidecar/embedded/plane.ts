@@ -32,7 +32,7 @@ export async function startEmbeddedPlane(deps: PlaneDeps): Promise<DataPlane> {
     deps: { ...deps, checker: ledger.checker },
     ledger,
     policy: () => policy,
-    unread: createUnreadTunnels({ identify: deps.identify, clock, policy: () => policy }),
+    unread: createUnreadTunnels({ identify: deps.identify, clock, policy: () => policy, log: deps.log }),
     pools: createPools({
       upstreamCaPem: deps.upstreamCaPem,
       connectTimeoutMs: settings.upstream.connect_timeout_ms,

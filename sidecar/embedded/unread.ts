@@ -3,6 +3,7 @@
  * and ended where that policy would not open it.
  */
 import type { Socket } from 'node:net';
+import type { Logger } from 'pino';
 import type { KnownAgent } from '../../ext-authz/known-agent.ts';
 import type { Clock } from '../../filters/common/time.ts';
 import type { Call, Inspect } from '../../filters/facts.ts';
@@ -16,9 +17,9 @@ export type UnreadTunnels = Readonly<{
   review(): void;
 }>;
 
-type Deps = Readonly<{ identify: KnownAgent; clock: Clock; policy: () => CompiledPolicy }>;
+type Deps = Readonly<{ identify: KnownAgent; clock: Clock; policy: () => CompiledPolicy; log: Logger }>;
 
-export function createUnreadTunnels({ identify, clock, policy }: Deps): UnreadTunnels {
+export function createUnreadTunnels({ identify, clock, policy, log }: Deps): UnreadTunnels {
   const open = new Map<Socket, Readonly<{ call: Call; inspect: Inspect }>>();
 
   const mayStay = (call: Call, inspect: Inspect): boolean => {
@@ -30,7 +31,13 @@ export function createUnreadTunnels({ identify, clock, policy }: Deps): UnreadTu
     return verdict.kind === 'unread' && verdict.inspect === inspect;
   };
   const review = (socket: Socket, call: Call, inspect: Inspect): void => {
-    if (!mayStay(call, inspect)) socket.destroy();
+    try {
+      if (mayStay(call, inspect)) return;
+    } catch (thrown) {
+      // One that cannot be looked at ends, and the others are looked at.
+      log.error({ err: thrown }, 'an unread tunnel could not be held against the policy; it is ended');
+    }
+    socket.destroy();
   };
 
   return {

@@ -1,9 +1,14 @@
 import { createHash } from 'node:crypto';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { startEmbeddedPlane } from '../../../sidecar/embedded/plane.ts';
+import { createUnreadTunnels } from '../../../sidecar/embedded/unread.ts';
 import { type Harness, type Ports, startHarness } from '../../data-plane/harness.ts';
 import { closed, sendOn, tlsOn, tunnel, within } from '../../envoy/clients.ts';
+import { compiled } from '../../ext-authz/check-world.ts';
+import { silent } from '../../ext-authz/support.ts';
+import { someCall } from '../../support/call.ts';
+import { movingClock } from '../../support/moving-clock.ts';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -96,4 +101,28 @@ test('every unread tunnel of a credential ends when the policy withdraws it', as
   const ends = [secure, bytes].map((socket) => within(closed(socket), 'the end of the tunnel'));
   await h.apply(policy({ password: 'second' }));
   await Promise.all(ends);
+});
+
+test('tunnels whose agent cannot be looked up end, each of them', () => {
+  const now = compiled(policy()({ https: 1, raw: 2 } as Ports));
+  const clerk = now.agent('clerk');
+  expect(clerk).toBeDefined();
+  let broken = false;
+  const tunnels = createUnreadTunnels({
+    identify: () => {
+      if (broken) throw new TypeError('the table of users broke');
+      return clerk === undefined ? undefined : { ...clerk, by: 'credential' };
+    },
+    clock: movingClock(),
+    policy: () => now,
+    log: silent,
+  });
+  const open = [new Socket(), new Socket()];
+  const connection = { tunnelAgent: 'clerk', tunnelAuthority: 'tunnel.test:2' };
+  const call = someCall({ stage: 'tunnel', scheme: '', method: '', authority: '', path: '', connection });
+  for (const socket of open) tunnels.opened(call, 'tunnel', socket);
+  expect(open.map((socket) => socket.destroyed)).toEqual([false, false]);
+  broken = true;
+  tunnels.review();
+  expect(open.map((socket) => socket.destroyed)).toEqual([true, true]);
 });

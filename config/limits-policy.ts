@@ -157,6 +157,8 @@ export const policyLimits = {
   holdsKeptTerminalMax: 10_000,
   /** How often holds are looked through for those that timed out. */
   holdExpireEveryMs: 1_000,
+  /** Holds that end in one transaction and one write of the journal; more are as many more of them. */
+  holdsPerChangeMax: 1_000,
   /** At a start, a hold that says it was opened later than this in the future is timed out. */
   holdClockSlackMs: 60_000,
 

@@ -71,6 +71,8 @@ export const requestsLimits = {
   lockdownReasonCharsMax: 500,
   /** Until open connections have ended. */
   lockdownEndsMsMax: 1_000,
+  /** A lockdown that could not be written down is tried again this often. */
+  lockdownKeepEveryMs: 1_000,
   /** Envoy is asked to end, and killed after this. */
   lockdownKillMs: 300,
 

@@ -1,8 +1,8 @@
 /**
  * One check, in call order: establish → gather → decide → commit. `establish` says who asks for what; `gather`
- * asks the rules, and then whom they name: a resolver, a person; `decide` takes what the call costs.
+ * asks the rules, and then whom they name, and waits for them: a resolver, a person; `decide` takes what the call costs.
  * Rules are pure and come before any name is looked up, so that a refused name never reaches a resolver.
- * From `gather` on, everything is synchronous: two callers never pass each other on a quota or a hold.
+ * From `decide` on, everything is synchronous: two callers never pass each other on a quota or a hold.
  */
 import { SallyportError, toSallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';

@@ -45,6 +45,7 @@ export type IncidentDeps = Readonly<{
   clock: Clock;
   log: Logger;
   metrics: Metrics;
+  /** Throws where it cannot be written down. */
   onRefusal: OnRefusal;
   /** Called after a bypass is written down. */
   onBypass: (record: IncidentRecord) => void;
@@ -129,13 +130,17 @@ export function createIncidents(deps: IncidentDeps): Incidents {
       const code = codeOf(use);
       const why = use.details === '' ? errors[code].title : `${errors[code].title} (${use.details})`;
       const deny = refusal(new SallyportError(code, why), clock, ids.decision());
-      if (!mayTellRefusal()) {
-        untoldRefusals.set(code, (untoldRefusals.get(code) ?? 0) + 1);
-        countDecision(metrics, deny, 0);
-        return;
-      }
       const { method, authority, path } = use;
-      deps.onRefusal(deny, { method, authority, path, requestId: '', via: 'envoy', line });
+      if (mayTellRefusal())
+        try {
+          deps.onRefusal(deny, { method, authority, path, requestId: '', via: 'envoy', line });
+          return;
+        } catch (err) {
+          // It is counted instead, and the ledger does not go on before the count is written.
+          log.warn({ err, code }, 'a refusal by Envoy could not be written down by itself');
+        }
+      untoldRefusals.set(code, (untoldRefusals.get(code) ?? 0) + 1);
+      countDecision(metrics, deny, 0);
     },
     flush: () => {
       for (const [kind, count] of untold) {

@@ -101,7 +101,12 @@ export type StateParts = Readonly<{
 const keptOf = (one: OpenDecision, wallAheadMs: number): z.input<typeof entry> => ({
   facts: { ...one.facts, chain: [...one.facts.chain] },
   endsWallMs: one.endsMs + wallAheadMs,
-  streams: [...one.streams].map(([ordinal, { left, latest }]) => [ordinal, left, latest]),
+  // Without the words of the request: a settlement takes them from the decision, and they are the longest part.
+  streams: [...one.streams].map(([ordinal, { left, latest }]) => [
+    ordinal,
+    left,
+    { ...latest, method: '', authority: '', path: '', details: '', error: '' },
+  ]),
   ended: one.ended === undefined ? undefined : Buffer.from(one.ended).toString('base64'),
   sent: one.sent,
   notSent: one.notSent,

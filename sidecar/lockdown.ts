@@ -57,9 +57,11 @@ export type Lockdown = Readonly<{
   isLocked(): Locked | undefined;
   /**
    * Refuses everything from now on; a second one changes nothing. Throws StateUnavailable where it could not be
-   * written down: it holds all the same, until a restart.
+   * written down: it holds all the same, until a restart, and the next one writes it.
    */
   lock(by: string, reason: string): Locked;
+  /** Writes down what could not be; throws as `lock` does. */
+  keep(): void;
   /** Throws StateUnavailable, and everything stays locked, where it cannot be written down. */
   lift(by: string): void;
   /** Called after each change, in the order of subscription; must not throw. Returns the unsubscribe function. */
@@ -76,6 +78,8 @@ export function openLockdown(options: {
   const listeners = new Set<(locked: Locked | undefined) => void>();
   const nowText = (): string => new Date(clock.wallMs()).toISOString();
   let locked = readLockdown(stateDir, nowText());
+  /** It holds in this process alone. */
+  let isUnwritten = false;
 
   const record = (action: LockdownRecord['action'], by: string, why: string): LockdownRecord => ({
     type: 'lockdown',
@@ -95,8 +99,24 @@ export function openLockdown(options: {
     for (const listener of [...listeners]) listener(locked);
   };
 
+  const keep = (): void => {
+    if (locked === undefined || !isUnwritten) return;
+    try {
+      writeLockdown(stateDir, locked);
+      journal.append(record('locked', locked.by, locked.reason));
+    } catch (cause) {
+      throw new SallyportError(
+        'StateUnavailable',
+        `everything is locked, but that cannot be written down in ${stateDir}: a restart may lift it`,
+        { cause },
+      );
+    }
+    isUnwritten = false;
+  };
+
   return {
     isLocked: () => locked,
+    keep,
     lock: (by, reason) => {
       assertName(by);
       if (reason.length > limits.lockdownReasonCharsMax)
@@ -104,21 +124,13 @@ export function openLockdown(options: {
           'RequestTooLarge',
           `a reason has at most ${limits.lockdownReasonCharsMax} characters, not ${reason.length}`,
         );
-      if (locked !== undefined) return locked;
-      const now: Locked = { reason, by, since: nowText() };
-      locked = now;
-      tell();
-      try {
-        writeLockdown(stateDir, now);
-        journal.append(record('locked', by, reason));
-      } catch (cause) {
-        throw new SallyportError(
-          'StateUnavailable',
-          `everything is locked, but that cannot be written down in ${stateDir}: a restart may lift it`,
-          { cause },
-        );
+      if (locked === undefined) {
+        locked = { reason, by, since: nowText() };
+        isUnwritten = true;
+        tell();
       }
-      return now;
+      keep();
+      return locked;
     },
     lift: (by) => {
       assertName(by);
@@ -132,6 +144,7 @@ export function openLockdown(options: {
         });
       }
       locked = undefined;
+      isUnwritten = false;
       tell();
     },
     onChange: (listener) => {

@@ -20,7 +20,7 @@ import { commandLineTo } from './invocation.ts';
 import { openKeys } from './keys.ts';
 import { endOnLockdown } from './lockdown.ts';
 import { createMetrics } from './metrics.ts';
-import { observeHolds, observeRefusal } from './observe.ts';
+import { observeRefusal } from './observe.ts';
 import { openSpans } from './otlp-open.ts';
 import { openPolicy } from './policy.ts';
 import { probesOf } from './probes.ts';
@@ -52,12 +52,12 @@ async function assemble(options: SidecarOptions, ending: Ending): Promise<Sideca
   const state = openState(stateDir, {
     ...{ clock, ids, log, policy, metrics },
     locksOnIncident: settings.incidents.lockdown,
+    commandLine: options.commandLine ?? commandLineTo(''),
     onRecord: await openSpans(settings.telemetry.otlp, { log, metrics }, ending),
   });
   ending.add('state', state.close);
   const onRecord = { stateDir, keys, state, policy, clock, ids, log, metrics, ending };
   const audit = await openAudit({ settings: settings.audit, ...onRecord });
-  observeHolds(state, clock, log, metrics, options.commandLine ?? commandLineTo(''));
   const checking = openChecking({ settings, ...onRecord });
   const { checker, ports } = checking;
 

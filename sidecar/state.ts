@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { limits } from '../config/limits.ts';
+import { holdRecord } from '../ext-authz/record.ts';
 import { finishErasing } from '../filters/audit/erase.ts';
 import type { AuditLog } from '../filters/audit/log.ts';
 import { openDatabase } from '../filters/common/database.ts';
@@ -19,11 +20,11 @@ import type { QuotaStore } from '../filters/quota/quota.ts';
 import { openQuotaStore } from '../filters/quota/sqlite.ts';
 import { createIncidents } from './incidents.ts';
 import { countedJournal } from './instrument.ts';
-import { invocation } from './invocation.ts';
+import { type CommandLine, invocation } from './invocation.ts';
 import { type Ledger, openLedger } from './ledger.ts';
 import { type Lockdown, openLockdown } from './lockdown.ts';
 import type { Metrics } from './metrics.ts';
-import { observeRefusal } from './observe.ts';
+import { observeHolds, writeRefusal } from './observe.ts';
 
 export type State = Readonly<{
   journal: Journal;
@@ -51,6 +52,7 @@ export function openState(
     metrics: Metrics;
     /** Of `incidents.lockdown`. */
     locksOnIncident: boolean;
+    commandLine: CommandLine;
     /** Told of each record that was written; must not throw. */
     onRecord?: ((record: JournalRecord) => void) | undefined;
   }>,
@@ -69,11 +71,15 @@ export function openState(
   let follower: AuditLog | undefined;
   const { journal, failed } = remembering(countedJournal(journalFile, options.metrics, options.onRecord));
   const quota = openQuotaStore(quotasDb, clock);
-  const holds = openHoldStore(holdsDb, { clock, ids, membersOf });
+  const holds = openHoldStore(holdsDb, {
+    ...{ clock, ids, membersOf },
+    record: (changed) => journal.append(...changed.map((hold) => holdRecord(hold, clock.now()))),
+  });
+  observeHolds(holds, options);
   const lockdown = openLockdown({ stateDir, journal, ids, clock });
   const incidents = createIncidents({
     ...{ journal, ids, clock, log, metrics },
-    onRefusal: observeRefusal(journal, log, metrics),
+    onRefusal: writeRefusal(journal, log, metrics),
     onBypass: (incident) => {
       if (!options.locksOnIncident) return;
       try {
@@ -99,8 +105,18 @@ export function openState(
       log.error({ err: thrown }, 'holds past their time could not be closed');
     }
   };
+  const keepLockdown = (): void => {
+    try {
+      lockdown.keep();
+    } catch (err) {
+      log.error({ err }, 'the lockdown could not be kept');
+    }
+  };
   expire();
-  const timer = setInterval(expire, limits.holdExpireEveryMs).unref();
+  const timers = [
+    setInterval(expire, limits.holdExpireEveryMs).unref(),
+    setInterval(keepLockdown, limits.lockdownKeepEveryMs).unref(),
+  ];
   return {
     journal: ledger.watch(journal),
     journalFile,
@@ -115,14 +131,21 @@ export function openState(
     lockdown,
     journalFailed: failed,
     close: async () => {
-      clearInterval(timer);
-      ledger.close();
-      holds.close();
-      quota.close();
-      journal.close();
-      await follower?.close();
-      holdsDb.close();
-      quotasDb.close();
+      for (const timer of timers) clearInterval(timer);
+      // What one of them could not write keeps none of the others open.
+      const closers = [
+        ...[ledger.close, holds.close, quota.close, journal.close, async () => follower?.close()],
+        ...[holdsDb.close, quotasDb.close],
+      ];
+      const failures: unknown[] = [];
+      for (const close of closers) {
+        try {
+          await close();
+        } catch (thrown) {
+          failures.push(thrown);
+        }
+      }
+      if (failures.length > 0) throw failures[0];
     },
   };
 }

@@ -71,6 +71,9 @@ function commentOf(rule: Tried): string[] {
       : [
           `rule ${shadowRule}, in shadow mode, would ${outcome} these; with mode: enforce it does so to all that it is for`,
         ]),
+    ...(rule.rule.to.internal === true || mode
+      ? []
+      : ['where its host has a private or loopback address it needs `internal: true` besides']),
     ...[...stopped].map(([by, calls]) =>
       by === ''
         ? `not covered after all: ${requests(calls)}`

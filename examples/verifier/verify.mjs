@@ -10,7 +10,7 @@ const usage = `usage: node verify.mjs LOG --keys FILE [options]
   --keys FILE       verifier keys of the log (vkeys), a line each, from where you trust them
   --old FILE        an earlier checkpoint, kept elsewhere: the log has to have grown out of it
   --size N          leaves that the log has at least
-  --witnesses FILE  verifier keys of witnesses; --quorum K of them, by name, have cosigned
+  --witnesses FILE  verifier keys of witnesses; --quorum K of them, by name, have cosigned checkpoint.witnessed
   --journal DIR     the journal: each of its lines has to be what a leaf commits to
   --pruned N        leaves below N may be gone
 exit status: 0 all is well, 1 the log is wrong, 2 nothing was checked`;
@@ -18,10 +18,9 @@ const end = (status, text) => process.exit(console[status === 0 ? 'log' : 'error
 const unchecked = (why) => end(2, `not checked: ${why}`);
 process.on('uncaughtException', ({ message }) => unchecked(`${message}\n${usage}`));
 const names = ['keys', 'old', 'size', 'witnesses', 'quorum', 'journal', 'pruned'];
-const texts = names.map((name) => [name, { type: 'string' }]);
-const options = { ...Object.fromEntries(texts), help: { type: 'boolean' } };
-const { values: option, positionals } = parseArgs({ options, allowPositionals: true });
-const [log] = positionals;
+const texts = Object.fromEntries(names.map((name) => [name, { type: 'string' }]));
+const parsed = parseArgs({ options: { ...texts, help: { type: 'boolean' } }, allowPositionals: true });
+const [option, [log]] = [parsed.values, parsed.positionals];
 if (option.help) end(0, usage);
 if (log === undefined || option.keys === undefined) unchecked(`LOG and --keys are needed\n${usage}`);
 const pruned = Number(option.pruned ?? 0);
@@ -180,19 +179,20 @@ try {
   const keys = readKeys(option.keys);
   const now = readCheckpoint(`${log}/checkpoint`);
   const old = option.old === undefined ? now : readCheckpoint(option.old);
-  for (const checkpoint of [now, old]) mustBeSigned(checkpoint, keys);
-  const cosigners = option.witnesses === undefined ? [] : signersOf(now, readKeys(option.witnesses));
+  const cosigned = option.witnesses !== undefined && existsSync(`${log}/checkpoint.witnessed`);
+  const witnessed = cosigned ? readCheckpoint(`${log}/checkpoint.witnessed`) : now;
+  for (const checkpoint of [now, old, witnessed]) mustBeSigned(checkpoint, keys);
+  const cosigners = option.witnesses === undefined ? [] : signersOf(witnessed, readKeys(option.witnesses));
   const witnesses = new Set(cosigners.map(({ name }) => name)).size;
   must(witnesses >= Number(option.quorum ?? 0), `${witnesses} witnesses cosigned it, not ${option.quorum}`);
-  const least = Math.max(old.size, Number(option.size ?? 0));
+  const least = Math.max(old.size, witnessed.size, Number(option.size ?? 0));
   must(now.size >= least, `the log was cut: it has ${now.size} leaves, and had ${least}`);
   checkTiles(now);
-  const isSame = old.origin === now.origin && rootOf(now.size, old.size).equals(old.root);
-  must(isSame, `the log did not grow out of ${old.file}`);
+  for (const { origin, size, root, file } of [old, witnessed])
+    must(origin === now.origin && rootOf(now.size, size).equals(root), `the log did not grow out of ${file}`);
   const { agents, digests } = checkLeaves(now);
-  const content = option.journal === undefined ? '' : checkJournal(digests);
-  const seen = `${now.size} leaves, ${agents} agents, ${witnesses} witnesses${content}`;
-  end(0, `${now.origin}: ${seen}: all is well`);
+  const seen = `${now.size} leaves, ${agents} agents, ${witnesses} witnesses`;
+  end(0, `${now.origin}: ${seen}${option.journal === undefined ? '' : checkJournal(digests)}: all is well`);
 } catch (thrown) {
   if (thrown.syscall !== undefined) unchecked(`${thrown.path} cannot be read (${thrown.code})`);
   end(1, `wrong: ${thrown.message}`);

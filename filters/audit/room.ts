@@ -2,7 +2,8 @@
  * Who may still write where content is above its size and too young to go: an agent that wrote much of it within
  * that time is refused, so that it takes neither the records nor the calls of others. Only decisions are refused.
  * What follows from one that was written (its settlement, its hold) has to be written too, and is no more than
- * there were decisions.
+ * there were decisions. A record that counts many refusals passes too: it is one a second for each reason, and the
+ * ledger waits for it.
  */
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
@@ -48,11 +49,14 @@ export function createContentRoom(
   const mayWrite = (agent: string): boolean =>
     fullness !== 'over' && (before.get(agent) ?? 0) + (current.get(agent) ?? 0) < shareBytes;
 
+  const isBounded = (record: JournalRecord): boolean =>
+    record.type === 'decision' && record.count === undefined;
+
   return {
     refusal: (records) => {
       if (fullness === 'free') return undefined;
       roll();
-      if (records.every((record) => record.type !== 'decision' || mayWrite(record.agent))) return undefined;
+      if (records.every((record) => !isBounded(record) || mayWrite(record.agent))) return undefined;
       return new SallyportError(
         'StateUnavailable',
         fullness === 'over'

@@ -1,6 +1,7 @@
 /**
  * Holds in SQLite. Every transition is one transaction, on disk when the method returns (the database is
- * opened with synchronous FULL), and told to the listeners after that.
+ * opened with synchronous FULL), and told to the listeners after that. It is recorded within its transaction: what
+ * cannot be recorded does not happen. A crash between the two leaves a record of a transition that is then made again.
  *
  * A hold's time is the store's own: the wall clock at the opening, then the monotonic clock. A wall clock that
  * is set while the sidecar runs neither prolongs an approval nor ends it. Across a restart the wall clock is all
@@ -21,6 +22,8 @@ export type HoldStoreOptions = Readonly<{
   ids: Ids;
   /** Members of an approver group under the policy of this moment; none where there is no such group. */
   membersOf(group: string): readonly string[];
+  /** Writes transitions down, all or none: what it throws undoes them. */
+  record(holds: readonly Hold[]): void;
   /** Lowered by tests only. */
   openMax?: number;
   openPerAgentMax?: number;
@@ -34,7 +37,7 @@ const refuse = (code: ErrorCode, message: string): never => {
 };
 
 export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStore {
-  const { clock, ids, membersOf } = options;
+  const { clock, ids, membersOf, record } = options;
   const openMax = options.openMax ?? limits.holdsOpenMax;
   const openPerAgentMax = options.openPerAgentMax ?? limits.holdsOpenPerAgentMax;
   const keptTerminalMax = options.keptTerminalMax ?? limits.holdsKeptTerminalMax;
@@ -49,10 +52,6 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
   const holdOf = (row: Row): Hold => decode(row).hold;
   const counted = (row: Row | undefined): number => Number(row?.['n']);
 
-  db.transaction('time out holds from the future', () =>
-    sql.expireFuture.run(openedWallMs, openedWallMs + limits.holdClockSlackMs),
-  );
-
   /** At most this many terminal holds are kept; one sixteenth is forgotten at a time, so that it is rare. */
   let terminal = db.run('count the holds', () => counted(sql.countTerminal.get()));
   const prune = (): void => {
@@ -62,7 +61,7 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
     terminal = db.run('count the holds', () => counted(sql.countTerminal.get()));
   };
 
-  /** Every listener hears of it; the first failure is then the caller's, who must not send what nobody recorded. */
+  /** Every listener hears of it; the first failure is then the caller's. */
   const tell = (holds: readonly Hold[]): void => {
     const failures: unknown[] = [];
     for (const hold of holds) {
@@ -89,9 +88,34 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
     return refuse('HoldNotPending', `hold ${id} is ${hold.state}`);
   };
 
+  /** Makes transitions, all of them recorded or none made. */
+  const change = (action: string, work: () => readonly Hold[]): readonly Hold[] => {
+    const changed = db.transaction(action, () => {
+      const holds = work();
+      if (holds.length > 0) record(holds);
+      return holds;
+    });
+    if (changed.length > 0) tell(changed);
+    return changed;
+  };
+
+  /** The same, so many in one transaction. Returns how many in all. */
+  const changeAll = (action: string, rows: () => Row[]): number => {
+    let all = 0;
+    for (;;) {
+      const { length } = change(action, () => rows().map(holdOf));
+      all += length;
+      if (length < limits.holdsPerChangeMax) return all;
+    }
+  };
+
+  changeAll('time out holds from the future', () =>
+    sql.expireFuture.all(openedWallMs, openedWallMs + limits.holdClockSlackMs, limits.holdsPerChangeMax),
+  );
+
   const transition = (action: string, work: () => Hold): Hold => {
-    const hold = db.transaction(action, work);
-    tell([hold]);
+    const [hold] = change(action, () => [work()]);
+    if (hold === undefined) throw new SallyportError('Internal', `cannot ${action}: nothing was changed`);
     return hold;
   };
 
@@ -101,9 +125,8 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
     const { hold } = found;
     const now = nowMs();
     if ((hold.state !== 'Pending' && hold.state !== 'Approved') || hold.expiresMs > now) return found;
-    const ended = db.transaction('time out a hold', () => maybe(sql.expireOne.get(now, hold.id, now)));
-    if (ended !== undefined) tell([ended.hold]);
-    return ended ?? maybe(sql.get.get(hold.id));
+    change('time out a hold', () => sql.expireOne.all(now, hold.id, now).map(holdOf));
+    return maybe(sql.get.get(hold.id));
   };
 
   const assertNote = (by: string, note: string): void => {
@@ -136,37 +159,36 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
 
   const open = (asked: NewHold): Hold => {
     db.run('find a hold', () => timeOutIfDue(maybe(sql.findOpen.get(asked.agent, asked.rule, asked.digest))));
-    const changed: Hold[] = [];
-    const hold = db.transaction('open a hold', () => {
+    let same: Hold | undefined;
+    const changed = change('open a hold', () => {
       const found = maybe(sql.findOpen.get(asked.agent, asked.rule, asked.digest));
-      if (found?.hold.ruleDigest === asked.ruleDigest) return found.hold;
+      if (found?.hold.ruleDigest === asked.ruleDigest) {
+        same = found.hold;
+        return [];
+      }
       const at = clock.now();
+      const before: Hold[] = [];
       if (found !== undefined) {
         const cancelled = sql.cancel.get('sallyport', 'the rule changed', nowMs(), found.hold.id);
-        changed.push(wonBy(cancelled, found.hold.id));
+        before.push(wonBy(cancelled, found.hold.id));
       }
       assertRoom(asked.agent);
       const born = { id: ids.hold(), createdAt: toWireTimestamp(at), createdMs: nowMs() };
-      const opened = wonBy(sql.insert.get(...valuesOf(asked, born)), born.id);
-      changed.push(opened);
-      return opened;
+      return [...before, wonBy(sql.insert.get(...valuesOf(asked, born)), born.id)];
     });
-    tell(changed);
+    const hold = same ?? changed.at(-1);
+    if (hold === undefined) throw new SallyportError('Internal', 'cannot open a hold: none was opened');
     return hold;
   };
 
   const approve = (id: HoldId, by: string, note: string): Hold => {
     assertNote(by, note);
     db.run('read a hold', () => timeOutIfDue(kept(id)));
-    let isRepeat = false;
-    const hold = db.transaction('approve a hold', () => {
+    const [hold] = change('approve a hold', () => {
       const found = kept(id);
       const members = assertMayDecide(found, by);
-      if (found.hold.state !== 'Pending') return wonBy(undefined, id);
-      if (found.hold.approvals.some((approval) => approval.by === by)) {
-        isRepeat = true;
-        return found.hold;
-      }
+      if (found.hold.state !== 'Pending') return [wonBy(undefined, id)];
+      if (found.hold.approvals.some((approval) => approval.by === by)) return [];
       const approvals = [...found.hold.approvals, { by, at: toWireTimestamp(clock.now()), note }];
       const valid = approvals.filter((approval) => members.includes(approval.by));
       const text = JSON.stringify(approvals);
@@ -174,10 +196,9 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
         valid.length >= found.hold.quorum
           ? sql.approve.get(text, by, note, nowMs(), id)
           : sql.addApproval.get(text, id);
-      return wonBy(row, id);
+      return [wonBy(row, id)];
     });
-    if (!isRepeat) tell([hold]);
-    return hold;
+    return hold ?? kept(id).hold;
   };
 
   const deny = (id: HoldId, by: string, note: string): Hold => {
@@ -196,13 +217,11 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
   };
 
   const consume = (id: HoldId): boolean => {
-    const released = db.transaction('consume a hold', () => {
+    const released = change('consume a hold', () => {
       kept(id);
-      const row = sql.consume.get(id, nowMs());
-      return row === undefined ? undefined : holdOf(row);
+      return sql.consume.all(id, nowMs()).map(holdOf);
     });
-    if (released !== undefined) tell([released]);
-    return released !== undefined;
+    return released.length > 0;
   };
 
   return {
@@ -235,15 +254,9 @@ export function openHoldStore(db: Database, options: HoldStoreOptions): HoldStor
     },
     expire: () => {
       const now = nowMs();
-      const ended = db.transaction('time out holds', () => sql.expireAll.all(now, now).map(holdOf));
-      tell(ended);
-      return ended.length;
+      return changeAll('time out holds', () => sql.expireAll.all(now, now, limits.holdsPerChangeMax));
     },
-    recover: () => {
-      const unknown = db.transaction('recover holds', () => sql.recover.all().map(holdOf));
-      tell(unknown);
-      return unknown.length;
-    },
+    recover: () => changeAll('recover holds', () => sql.recover.all(limits.holdsPerChangeMax)),
     counts: () => {
       const counts = Object.fromEntries(holdStates.map((state) => [state, 0])) as Record<HoldState, number>;
       for (const row of db.run('count holds', () => sql.countByState.all())) {

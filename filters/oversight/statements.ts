@@ -34,10 +34,11 @@ const statements = {
   expireOne: `UPDATE holds SET state = 'TimedOut', decided_by = '', note = '', decided_ms = ?
     WHERE id = ? AND ${open} AND expires_ms <= ? RETURNING *`,
   expireAll: `UPDATE holds SET state = 'TimedOut', decided_by = '', note = '', decided_ms = ?
-    WHERE ${open} AND expires_ms <= ? RETURNING *`,
+    WHERE seq IN (SELECT seq FROM holds WHERE ${open} AND expires_ms <= ? ORDER BY seq LIMIT ?) RETURNING *`,
   expireFuture: `UPDATE holds SET state = 'TimedOut', decided_by = '', note = '', decided_ms = ?
-    WHERE ${open} AND created_ms > ?`,
-  recover: `UPDATE holds SET state = 'Unknown' WHERE state = 'Released' RETURNING *`,
+    WHERE seq IN (SELECT seq FROM holds WHERE ${open} AND created_ms > ? ORDER BY seq LIMIT ?) RETURNING *`,
+  recover: `UPDATE holds SET state = 'Unknown'
+    WHERE seq IN (SELECT seq FROM holds WHERE state = 'Released' ORDER BY seq LIMIT ?) RETURNING *`,
   acknowledge: `UPDATE holds SET acknowledged = 1
     WHERE id = ? AND state IN ('Denied', 'TimedOut', 'Cancelled') AND acknowledged = 0`,
   prune: `DELETE FROM holds WHERE seq IN (SELECT seq FROM holds WHERE ${terminal} ORDER BY seq LIMIT ?)`,

@@ -133,7 +133,10 @@ function leaseLines({ decision, settlements }: Trace, ordinal: number | undefine
   if (calls === undefined || calls <= 1) return [];
   const paths = at === undefined ? '' : ` of ${what} ${at}${exact === true ? '' : '…'}`;
   const until = ms === undefined ? '' : `, for ${ms} ms until ${clock(msOf(granted) + ms)}`;
-  const use = ordinal === undefined ? [] : [`use ${ordinal} of ${calls} is asked for`];
+  const use =
+    ordinal === undefined
+      ? []
+      : [ordinal > calls ? `there is no use ${ordinal} of it` : `use ${ordinal} of ${calls} is asked for`];
   const open = calls - settlements.reduce((sum, one) => sum + one.calls, 0);
   const rest = open > 0 ? [`${open} of them not settled yet; what was not used is paid back`] : [];
   return [`${calls} calls${paths}${until}`, ...use, ...rest];

@@ -177,8 +177,8 @@ async function passByName(
     const upstream = await open(core, pin);
     core.ledger.joined(connect, upstream);
     join(socket, upstream, durationMs(core));
-    core.deps.checker.settle(connect, 'Sent');
     core.unread.opened(call, 'sni', socket);
+    core.deps.checker.settle(connect, 'Sent');
   } catch (thrown) {
     core.deps.checker.settle(connect, 'NotSent');
     core.deps.log.info({ decision: decision.id, err: thrown }, 'a tunnel could not be opened');
@@ -198,11 +198,11 @@ async function passBytes(core: Core, peer: Peer, call: Call, decision: Allow, so
     refuseSocket(socket, call, failedAllow(decision, toSallyportError(thrown, 'UpstreamUnreachable')));
     return;
   }
-  core.deps.checker.settle(decision, 'Sent');
   established(socket, decision);
   core.ledger.joined(decision, upstream);
   join(socket, upstream, durationMs(core));
   core.unread.opened(tunnelCallOf(peer, ''), 'tunnel', socket);
+  core.deps.checker.settle(decision, 'Sent');
 }
 
 const open = (core: Core, pin: Pin): Promise<Socket> =>

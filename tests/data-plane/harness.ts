@@ -150,6 +150,7 @@ async function assemble(
     clock,
     ids,
     membersOf: (group) => policy.source.approvers[group]?.members ?? [],
+    record: () => undefined,
   });
   closers.push(() => holds.close());
   const quota = openQuotaStore(database, clock);

@@ -142,13 +142,23 @@ it('counts the witnesses that cosigned, of both kinds, and each once', async () 
   };
   const other = somePair('witness.example/two').slice(1);
   const all = [cosigner, mlDsa, ...other];
-  writeFileSync(file, note + all.map((signer) => signNote(signer, body, 1_800_000_000)).join(''));
+  const cosigned = note + all.map((signer) => signNote(signer, body, 1_800_000_000)).join('');
+  writeFileSync(file, cosigned);
   const witnesses = join(world.stateDir, 'witnesses');
   writeFileSync(witnesses, all.map(({ key }) => `${vkeyOf(key)}\n`).join(''));
   const args = ['--keys', world.keysFile, '--witnesses', witnesses];
   expect((await runVerifier(world.directory, [...args, '--quorum', '2'])).said).toContain('2 witnesses');
   expect(await runVerifier(world.directory, [...args, '--quorum', '3'])).toMatchObject({ accepted: false });
   expect(await runVerifier(world.directory, ['--keys', witnesses])).toMatchObject({ accepted: false });
+
+  // As a sidecar keeps it: beside the newest checkpoint.
+  const witnessed = join(world.directory, 'checkpoint.witnessed');
+  writeFileSync(file, note);
+  expect(await runVerifier(world.directory, [...args, '--quorum', '1'])).toMatchObject({ accepted: false });
+  writeFileSync(witnessed, cosigned);
+  expect((await runVerifier(world.directory, [...args, '--quorum', '2'])).said).toContain('2 witnesses');
+  writeFileSync(witnessed, cosigned.replace(/\n\d+\n/, '\n1\n'));
+  expect(await runVerifier(world.directory, args)).toMatchObject({ accepted: false });
 });
 
 it('refuses options that it cannot read rather than checking less', async () => {

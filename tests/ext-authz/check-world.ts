@@ -62,6 +62,7 @@ export function world(
     clock,
     ids,
     membersOf: (group) => policy.source.approvers[group]?.members ?? [],
+    record: () => undefined,
   });
   const quota = openQuotaStore(quotasDb, clock);
   const real = openJournal(directory, { clock });

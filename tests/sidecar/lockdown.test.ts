@@ -7,7 +7,14 @@ import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';
 import { createIds } from '../../filters/common/ids.ts';
 import type { JournalRecord } from '../../filters/common/record.ts';
-import { endOnLockdown, lockdownFile, openLockdown, readLockdown } from '../../sidecar/lockdown.ts';
+import { commandLineTo } from '../../sidecar/invocation.ts';
+import {
+  endOnLockdown,
+  type Lockdown,
+  lockdownFile,
+  openLockdown,
+  readLockdown,
+} from '../../sidecar/lockdown.ts';
 import { createMetrics } from '../../sidecar/metrics.ts';
 import { openState } from '../../sidecar/state.ts';
 import { policyOf } from '../envoy/world.ts';
@@ -49,6 +56,22 @@ test('it holds until it is lifted, over restarts, and both stand in the journal'
     { type: 'lockdown', action: 'locked', by: 'dana', why: 'odd traffic' },
     { type: 'lockdown', action: 'lifted', by: 'lee', why: 'odd traffic' },
   ]);
+});
+
+test.each([
+  ['the next lockdown', (lockdown: Lockdown) => void lockdown.lock('lee', 'again')],
+  ['the next try', (lockdown: Lockdown) => lockdown.keep()],
+])('one that could not be written down is written by %s, as it was', (_name, again) => {
+  const { lockdown, open, records, fill } = setUp();
+  fill(true);
+  expect(refusalOf(() => lockdown.lock('dana', 'odd traffic'))).toBe('StateUnavailable');
+  expect(refusalOf(() => again(lockdown))).toBe('StateUnavailable');
+  expect(lockdown.isLocked()).toMatchObject({ by: 'dana' });
+  fill(false);
+  again(lockdown);
+  again(lockdown);
+  expect(open().isLocked()).toMatchObject({ by: 'dana', reason: 'odd traffic' });
+  expect(records).toMatchObject([{ type: 'lockdown', action: 'locked', by: 'dana', why: 'odd traffic' }]);
 });
 
 test('each change is told once; a second lockdown changes nothing', () => {
@@ -156,6 +179,7 @@ test.each([true, false])('a request that nothing let pass locks where the settin
     ...{ clock, ids: createIds(clock), log: pino({ level: 'silent' }), metrics: createMetrics() },
     policy: { current: () => policyOf() },
     locksOnIncident: locks,
+    commandLine: commandLineTo(''),
   });
   onTestFinished(async () => state.close());
   mkdirSync(join(stateDir, 'envoy'));

@@ -306,7 +306,10 @@ export async function exportRecords(
   const convert = (entry: AuditEntry): object =>
     flags.format === 'ocsf' ? ocsfOf(entry, { version, origin }) : cloudEventOf(entry, origin);
   for (const entry of reading(place, () => entries(place.journal, filterOf(flags)))) {
-    if (!process.stdout.write(`${JSON.stringify(convert(entry))}\n`)) await once(process.stdout, 'drain');
+    // Its reader left: what became of that is `watchOutput`'s to say.
+    if (process.stdout.destroyed) break;
+    const isTaken = process.stdout.write(`${JSON.stringify(convert(entry))}\n`);
+    if (!isTaken) await once(process.stdout, 'drain').catch(() => undefined);
   }
   return exitCodes.ok;
 }

@@ -28,13 +28,21 @@ export function suggestCommand(options: Options): number {
   const since = sinceMs(options.since, Date.now());
   const settings = commandSettings(options);
   const live = livePolicy(settings.policy, options.policy !== undefined);
+  /** Of the policy that decided last. */
+  let version = '';
   const scan = journalOf(settings.state_dir, { sinceMs: since, onProgress: progressOn(output) });
   const collected = createCollection({ denied: options.denied === true });
   for (const record of scan.records()) {
     const decision = decisionOf(record);
-    if (decision !== undefined) collected.add(decision);
+    if (decision === undefined) continue;
+    collected.add(decision);
+    version = decision.policyVersion || version;
   }
   const suggested = suggest(collected, live);
+  if (live !== undefined && version !== '' && version !== live.policy.version)
+    output.note(
+      `${settings.policy} is policy ${live.policy.version}, and what was recorded last was decided by ${version}: name the one that the sidecar uses with --policy`,
+    );
   for (const gap of gapsOf(scan, since)) output.note(gap);
   if (live === undefined)
     output.note(`there is no policy ${settings.policy}: rules are not compared with one`);

@@ -48,6 +48,14 @@ test('what follows from a decision that was written is written too', () => {
   );
 });
 
+test('a count of many refusals is written, whoever has written a share', () => {
+  const { room, wrote, mayDecide } = world();
+  wrote('', share);
+  room.found('full');
+  expect(mayDecide('')).toBe(false);
+  expect(room.refusal([someDecision({ agent: '', count: 7 })])).toBeUndefined();
+});
+
 test('where it is twice as full nobody is let through', () => {
   const { room, mayDecide } = world();
   room.found('over');

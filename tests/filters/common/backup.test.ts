@@ -34,7 +34,12 @@ function openState(stateDir: string) {
   const quotasDb = openDatabase(join(stateDir, 'quotas.db'), { synchronous: 'NORMAL' });
   const journal = openJournal(stateDir, { clock });
   return {
-    holds: openHoldStore(holdsDb, { clock, ids: createIds(clock), membersOf: () => ['dana'] }),
+    holds: openHoldStore(holdsDb, {
+      clock,
+      ids: createIds(clock),
+      record: () => undefined,
+      membersOf: () => ['dana'],
+    }),
     quotas: openQuotaStore(quotasDb, clock),
     journal,
     close: () => {

@@ -37,7 +37,12 @@ it.each(leftBy.map((data, version) => ({ version, data })))(
     const clock = movingClock(1_800_000_000_500);
     const db = openDatabase(file);
     expect(db.connection.prepare('PRAGMA user_version').get()?.['user_version']).toBe(migrations.length);
-    const holds = openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] });
+    const holds = openHoldStore(db, {
+      clock,
+      ids: createIds(clock),
+      record: () => undefined,
+      membersOf: () => ['dana'],
+    });
     const kept = holds.list({ limit: 10 });
     expect(kept).toHaveLength(version >= 1 ? 1 : 0);
     for (const hold of kept) expect(holds.approve(hold.id, 'dana', '').state).toBe('Approved');

@@ -15,7 +15,12 @@ const say = (line: string): void => {
 };
 const clock = createClock();
 const db = openDatabase(file);
-const store = openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] });
+const store = openHoldStore(db, {
+  clock,
+  ids: createIds(clock),
+  record: () => undefined,
+  membersOf: () => ['dana'],
+});
 
 const consume = (id: Parameters<typeof store.consume>[0]): void =>
   say(`${store.consume(id) ? 'consumed' : 'refused'} ${id}`);

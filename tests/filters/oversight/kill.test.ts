@@ -36,7 +36,12 @@ const withWord = (lines: readonly string[], word: string): HoldId[] =>
 function readStates(file: string) {
   const clock = createClock();
   const db = openDatabase(file);
-  const store = openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => [] });
+  const store = openHoldStore(db, {
+    clock,
+    ids: createIds(clock),
+    record: () => undefined,
+    membersOf: () => [],
+  });
   return { stateOf: (id: HoldId) => store.get(id)?.state, close: () => db.close() };
 }
 

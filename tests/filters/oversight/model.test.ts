@@ -91,7 +91,15 @@ function runPlan(plan: readonly Readonly<{ do: string; pick: number; letter: str
   const open = () => {
     // Durability has a test of its own; this one is about states, and needs many.
     const db = openDatabase(file, { synchronous: 'NORMAL' });
-    return { db, store: openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => members }) };
+    return {
+      db,
+      store: openHoldStore(db, {
+        clock,
+        ids: createIds(clock),
+        record: () => undefined,
+        membersOf: () => members,
+      }),
+    };
   };
   let { db, store } = open();
   const model = createModel(clock);

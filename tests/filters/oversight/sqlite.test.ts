@@ -2,9 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { SallyportError } from '../../../config/errors.ts';
 import { limits } from '../../../config/limits.ts';
+import type { HoldId } from '../../../filters/common/brand.ts';
 import { openDatabase } from '../../../filters/common/database.ts';
 import { createIds } from '../../../filters/common/ids.ts';
+import type { Hold } from '../../../filters/oversight/holds.ts';
 import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
 import { describeHoldStore, type HoldStoreFactory } from '../../contracts/hold-store.contract.ts';
 import { movingClock } from '../../support/moving-clock.ts';
@@ -16,7 +19,10 @@ const create: HoldStoreFactory = (clock, options) => {
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-holds-'));
   const open = () => {
     const db = openDatabase(join(directory, 'holds.db'));
-    return { db, store: openHoldStore(db, { clock, ids: createIds(clock), ...options }) };
+    return {
+      db,
+      store: openHoldStore(db, { clock, ids: createIds(clock), record: () => undefined, ...options }),
+    };
   };
   let current = open();
   let second: ReturnType<typeof open> | undefined;
@@ -44,9 +50,66 @@ describeHoldStore('SQLite', create);
 const opened = () => {
   const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
   const clock = movingClock();
-  const store = openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] });
+  const store = openHoldStore(db, {
+    clock,
+    ids: createIds(clock),
+    record: () => undefined,
+    membersOf: () => ['dana'],
+  });
   return { db, store };
 };
+
+it('makes no transition that cannot be recorded, and makes it once it can', () => {
+  const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
+  const clock = movingClock();
+  const recorded: string[] = [];
+  let isFull = false;
+  const record = (holds: readonly Hold[]): void => {
+    if (isFull) throw new SallyportError('StateUnavailable', 'the journal is full');
+    recorded.push(...holds.map(({ state }) => state));
+  };
+  const options = { clock, ids: createIds(clock), record, membersOf: () => ['dana'] };
+  const store = openHoldStore(db, options);
+  const heard: string[] = [];
+  store.onTransition((hold) => heard.push(hold.state));
+  const transitions: readonly [string, (id: HoldId) => unknown][] = [
+    ['Pending', (id) => store.approve(id, 'dana', '')],
+    ['Approved', (id) => store.consume(id)],
+    ['Released', (id) => store.settle(id, 'Sent', 'access log')],
+  ];
+  const { id } = store.open(someHold());
+  for (const [before, make] of transitions) {
+    isFull = true;
+    expect(refusalOf(() => make(id))).toBe('StateUnavailable');
+    expect(store.get(id)?.state).toBe(before);
+    isFull = false;
+    make(id);
+  }
+  store.open(someHold());
+  clock.pass(60_000);
+  isFull = true;
+  expect(refusalOf(() => store.expire())).toBe('StateUnavailable');
+  isFull = false;
+  expect(store.expire()).toBe(1);
+  const made = ['Pending', 'Approved', 'Released', 'Sent', 'Pending', 'TimedOut'];
+  expect([recorded, heard]).toEqual([made, made]);
+  db.close();
+});
+
+it('records what it changes as it is opened', () => {
+  const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
+  const clock = movingClock();
+  const options = { clock, ids: createIds(clock), membersOf: () => ['dana'] };
+  openHoldStore(db, { ...options, record: () => undefined }).open(someHold());
+  const recorded: string[] = [];
+  clock.setWall(clock.wallMs() - 86_400_000);
+  openHoldStore(db, {
+    ...options,
+    record: (holds) => recorded.push(...holds.map(({ state }) => state)),
+  });
+  expect(recorded).toEqual(['TimedOut']);
+  db.close();
+});
 
 it('opens nothing and approves nothing when the disk is full', () => {
   const { db, store } = opened();
@@ -94,7 +157,15 @@ it('times out at a start what was opened in the future of a clock that went back
   const clock = movingClock();
   const start = () => {
     const db = openDatabase(file);
-    return { db, store: openHoldStore(db, { clock, ids: createIds(clock), membersOf: () => ['dana'] }) };
+    return {
+      db,
+      store: openHoldStore(db, {
+        clock,
+        ids: createIds(clock),
+        record: () => undefined,
+        membersOf: () => ['dana'],
+      }),
+    };
   };
   const startMs = clock.wallMs();
   const day = 24 * 3_600_000;

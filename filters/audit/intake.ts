@@ -45,7 +45,7 @@ function firstPlace(directory: string): JournalPlace {
   return { file: files[since] ?? 'decisions-0000000001.jsonl', offset: 0 };
 }
 
-async function syncFile(path: string): Promise<void> {
+export async function syncFile(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.datasync();
@@ -61,10 +61,12 @@ export function createIntake(
     tree: Tree;
     pseudonym: Pseudonyms;
     start: Readonly<{ place: JournalPlace; files: readonly FirstLeaf[] }> | undefined;
+    /** Puts what is in a file on the disk. */
+    sync: (path: string) => Promise<void>;
     onError: (error: SallyportError) => void;
   }>,
 ): Intake {
-  const { directory, tree, pseudonym, onError } = deps;
+  const { directory, tree, pseudonym, sync, onError } = deps;
   let place = deps.start?.place ?? firstPlace(directory);
   let alignedPlace = place;
   let files = [...(deps.start?.files ?? [])];
@@ -138,7 +140,7 @@ export function createIntake(
     takeTo: async (end) => {
       // A power cut may take what was not synced; a leaf whose line is lost could never be shown.
       for (const file of journalFiles(directory))
-        if (file >= place.file && file <= end.file) await syncFile(join(directory, file));
+        if (file >= place.file && file <= end.file) await sync(join(directory, file));
       const first = offered[0];
       const leaves = await read(first !== undefined && isBefore(first, end) ? first : end);
       const known = offered;

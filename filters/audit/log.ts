@@ -21,7 +21,7 @@ import type { JournalFile, JournalFollower } from '../common/journal-file.ts';
 import type { Clock } from '../common/time.ts';
 import { readBounded, replaceFile } from './files.ts';
 import { auditDirectory, type LogIdentity } from './identity.ts';
-import { createIntake, isBefore } from './intake.ts';
+import { createIntake, isBefore, syncFile } from './intake.ts';
 import { createPseudonyms } from './leaf.ts';
 import { type Checkpoint, checkpointBody, parseCheckpoint, parseNote } from './note.ts';
 import type { LogSigners } from './signers.ts';
@@ -107,6 +107,7 @@ export function openAuditLog(stateDir: string, options: LogOptions): AuditLog {
     tree,
     pseudonym: createPseudonyms(identity.agentsKey),
     start: state,
+    sync: syncFile,
     onError,
   });
   const from = intake.place();

@@ -68,6 +68,12 @@ test('what was paid for a lease is kept until the last of its calls is settled',
   expect(refunded).toEqual([2]);
 });
 
+test('no more is given back than was paid', () => {
+  const { allow, refundUnsent, refunded } = payments(2);
+  refundUnsent(allow('envoy', 5).id, 7, 7);
+  expect(refunded).toEqual([5]);
+});
+
 test('a lease whose calls all left makes room for the payments after it', () => {
   const { allow, refundUnsent, refunded } = payments(2);
   const before = allow('envoy');

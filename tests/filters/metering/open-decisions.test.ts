@@ -93,6 +93,12 @@ test('a stream without a decision is one incident, however long it goes on', () 
   expect(told).toEqual(['NoDecision s', 'NoDecision t']);
 });
 
+test('of a stream that is over nothing is kept: its name again is another incident', () => {
+  const { told, use } = setUp();
+  for (const final of [false, true, false, true]) use({ decision: '', stream: 's', final });
+  expect(told).toEqual(['NoDecision s', 'NoDecision s']);
+});
+
 test('a connection that was only tried without a decision is an incident too', () => {
   const { told, use } = setUp();
   use({ decision: '', stream: 's', left: false });

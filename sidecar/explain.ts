@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { type ErrorCode, SallyportError } from '../config/errors.ts';
 import { limits } from '../config/limits.ts';
+import type { RuleName } from '../filters/common/brand.ts';
 import { readMcp } from '../filters/content/mcp.ts';
 import { assertAgreement } from '../filters/egress/agreement.ts';
 import { canonicalDestination } from '../filters/egress/canonical.ts';
@@ -32,7 +33,7 @@ export type ExplainReport = Readonly<{
   /** Quotas that the call would be paid from. */
   quotas: readonly Readonly<{ name: string; limit: number; window_ms: number }>[];
   approvers: readonly string[];
-  /** Requests that one decision may stand for, by their paths, or why it stands for this one alone. Of what is allowed only. */
+  /** Requests that one decision may stand for, by their paths, or why it stands for this one alone. Undefined where nothing passes. */
   lease: LeaseScope | undefined;
   shadow: readonly Readonly<{ rule: string; would: string }>[];
   rules: readonly Explained[];
@@ -152,9 +153,15 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
   if (call.stage === 'connect') {
     const verdict = policy.connect(agent, destination, nowMs);
     if (verdict.kind === 'intercept')
-      return { ...shown, decision: 'Intercept', reason: 'each request inside is decided by itself' };
+      return {
+        ...{ ...shown, decision: 'Intercept', reason: 'each request inside is decided by itself' },
+        lease: askedEachTime,
+      };
     if (verdict.kind === 'unread')
-      return { ...shown, ...told(verdict.verdict), reason: `passed unread (inspect: ${verdict.inspect})` };
+      return {
+        ...{ ...shown, ...told(verdict.verdict), reason: `passed unread (inspect: ${verdict.inspect})` },
+        lease: askedEachTime,
+      };
     return { ...shown, ...told(verdict.kind === 'forbid' ? verdict.verdict : { kind: 'none', shadow: [] }) };
   }
   const facts = { agent, destination, headers: call.headers, body: call.body, nowMs };
@@ -164,10 +171,24 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
   return {
     ...shown,
     ...told(verdict),
-    lease: verdict.kind === 'allow' ? policy.leaseRegion(agent, destination, verdict.rule) : undefined,
+    lease: leaseOf(verdict, (rule) => policy.leaseRegion(agent, destination, rule)),
     quotas: debits.map((debit) => ({ name: debit.quota, limit: debit.limit, window_ms: debit.windowMs })),
     rules: policy.explain(facts),
   };
+}
+
+const askedEachTime: LeaseScope = { why: 'each CONNECT is checked by itself' };
+
+function leaseOf(verdict: Verdict, region: (rule: RuleName) => LeaseScope): LeaseScope | undefined {
+  switch (verdict.kind) {
+    case 'allow':
+      return region(verdict.rule);
+    case 'hold':
+      return { why: 'each request waits for a person' };
+    case 'forbid':
+    case 'none':
+      return undefined;
+  }
 }
 
 function told(

@@ -139,14 +139,19 @@ describe('explain', () => {
   - { name: some, to: { paths: ["/users/**"] }, limit: 5, window: 1h }
 `),
     );
-    const line = async (path: string): Promise<string | undefined> =>
+    const line = async (path: string, method = 'GET'): Promise<string | undefined> =>
       /^leasable: .*$/m.exec(
-        (await cli(['explain', open, 'GET', `https://api.example.org${path}`])).out,
+        (await cli(['explain', open, method, method === 'CONNECT' ? path : `https://api.example.org${path}`]))
+          .out,
       )?.[0];
     expect(await line('/users/1')).toBe('leasable: yes, GET api.example.org:443 under /users/');
     expect(await line('/users')).toBe('leasable: yes, GET api.example.org:443 only /users');
     expect(await line('/a%2Cb')).toMatch(/^leasable: no: the path has a character /);
     expect(await line('/gists/1')).toBeUndefined();
+    expect(await line('/users', 'POST')).toBe('leasable: no: each request waits for a person');
+    expect(await line('api.example.org:443', 'CONNECT')).toBe(
+      'leasable: no: each CONNECT is checked by itself',
+    );
     const json = JSON.parse(
       (await cli(['explain', open, 'GET', 'https://api.example.org/users/1', '--json'])).out,
     );

@@ -152,16 +152,11 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
   const shown = { ...report, destination: { scheme, host, port, method, path } };
   if (call.stage === 'connect') {
     const verdict = policy.connect(agent, destination, nowMs);
+    const inTunnel = { ...shown, lease: { why: 'each CONNECT is checked by itself' } };
     if (verdict.kind === 'intercept')
-      return {
-        ...{ ...shown, decision: 'Intercept', reason: 'each request inside is decided by itself' },
-        lease: askedEachTime,
-      };
+      return { ...inTunnel, decision: 'Intercept', reason: 'each request inside is decided by itself' };
     if (verdict.kind === 'unread')
-      return {
-        ...{ ...shown, ...told(verdict.verdict), reason: `passed unread (inspect: ${verdict.inspect})` },
-        lease: askedEachTime,
-      };
+      return { ...inTunnel, ...told(verdict.verdict), reason: `passed unread (inspect: ${verdict.inspect})` };
     return { ...shown, ...told(verdict.kind === 'forbid' ? verdict.verdict : { kind: 'none', shadow: [] }) };
   }
   const facts = { agent, destination, headers: call.headers, body: call.body, nowMs };
@@ -176,8 +171,6 @@ export function explain(policy: CompiledPolicy, request: ExplainRequest, nowMs: 
     rules: policy.explain(facts),
   };
 }
-
-const askedEachTime: LeaseScope = { why: 'each CONNECT is checked by itself' };
 
 function leaseOf(verdict: Verdict, region: (rule: RuleName) => LeaseScope): LeaseScope | undefined {
   switch (verdict.kind) {

@@ -191,7 +191,7 @@ try {
   for (const { origin, size, root, file } of [old, witnessed])
     must(origin === now.origin && rootOf(now.size, size).equals(root), `the log did not grow out of ${file}`);
   const { agents, digests } = checkLeaves(now);
-  const seen = `${now.size} leaves, ${agents} agents, ${witnesses} witnesses`;
+  const seen = `${now.size} leaves, ${agents} agents, ${witnesses} witnesses of ${witnessed.size}`;
   end(0, `${now.origin}: ${seen}${option.journal === undefined ? '' : checkJournal(digests)}: all is well`);
 } catch (thrown) {
   if (thrown.syscall !== undefined) unchecked(`${thrown.path} cannot be read (${thrown.code})`);

@@ -2,8 +2,8 @@
  * Who may still write where content is above its size and too young to go: an agent that wrote much of it within
  * that time is refused, so that it takes neither the records nor the calls of others. Only decisions are refused.
  * What follows from one that was written (its settlement, its hold) has to be written too, and is no more than
- * there were decisions. A record that counts many refusals passes too: it is one a second for each reason, and the
- * ledger waits for it.
+ * there were decisions. A record that counts many refusals passes too: it is at most one each `ledgerSweepMs`
+ * for each reason, and the ledger waits for it.
  */
 import { SallyportError } from '../../config/errors.ts';
 import { limits } from '../../config/limits.ts';

@@ -44,6 +44,10 @@ export function createOutput(json: boolean): Output {
 /** The reader of a pipe left (EPIPE), or the terminal is gone (EIO): nobody sees what follows. */
 const nobodyReads = new Set(['EPIPE', 'EIO']);
 
+/** Whether a write failed because nobody reads the stream any more. */
+export const isUnread = (thrown: unknown): boolean =>
+  thrown instanceof Error && 'code' in thrown && nobodyReads.has(String(thrown.code));
+
 /** @param isRead false where nobody reads that stream any more; true where it cannot be written (a full disk). */
 export type OutputLost = (stream: 'stdout' | 'stderr', isRead: boolean, thrown: Error) => void;
 
@@ -65,9 +69,7 @@ export function whenOutputIsLost(handler: OutputLost): void {
 /** Once, before anything is written: an error of a standard stream would else end the process where it stands. */
 export function watchOutput(): void {
   for (const stream of ['stdout', 'stderr'] as const)
-    process[stream].on('error', (thrown: NodeJS.ErrnoException) =>
-      onLost(stream, !nobodyReads.has(thrown.code ?? ''), thrown),
-    );
+    process[stream].on('error', (thrown: NodeJS.ErrnoException) => onLost(stream, !isUnread(thrown), thrown));
 }
 
 /** Text of several lines with each made printable. */

@@ -173,17 +173,19 @@ async function passByName(
     refuseTls(socket, 'access_denied');
     return;
   }
+  let upstream: Socket;
   try {
-    const upstream = await open(core, pin);
-    core.ledger.joined(connect, upstream);
-    join(socket, upstream, durationMs(core));
-    core.unread.opened(call, 'sni', socket);
-    core.deps.checker.settle(connect, 'Sent');
+    upstream = await open(core, pin);
   } catch (thrown) {
     core.deps.checker.settle(connect, 'NotSent');
     core.deps.log.info({ decision: decision.id, err: thrown }, 'a tunnel could not be opened');
     refuseTls(socket, 'handshake_failure');
+    return;
   }
+  core.ledger.joined(connect, upstream);
+  join(socket, upstream, durationMs(core));
+  core.unread.opened(call, 'sni', socket);
+  core.deps.checker.settle(connect, 'Sent');
 }
 
 /** Any bytes, either side first. The answer to CONNECT waits until the destination is there. */

@@ -41,7 +41,7 @@ it('accepts a log with restarts and a rotation of its keys, its content and its 
   expect(verdict).toEqual({
     accepted: true,
     code: 0,
-    said: `example.org/log: ${size} leaves, 50 agents, 0 witnesses, content: ${size} lines whole, 0 erased: all is well`,
+    said: `example.org/log: ${size} leaves, 50 agents, 0 witnesses of ${size}, content: ${size} lines whole, 0 erased: all is well`,
   });
 });
 

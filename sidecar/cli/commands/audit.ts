@@ -21,7 +21,15 @@ import type { AuditRecord, Outcome } from '../../../filters/common/record.ts';
 import { version } from '../../version.ts';
 import { caller, clientOf } from '../client.ts';
 import { wholeId } from '../journal.ts';
-import { CommandFailure, createOutput, exitCodes, type Output, snakeCased, table } from '../output.ts';
+import {
+  CommandFailure,
+  createOutput,
+  exitCodes,
+  isUnread,
+  type Output,
+  snakeCased,
+  table,
+} from '../output.ts';
 import type { Flags } from '../program.ts';
 import { commandSettings } from '../settings.ts';
 import { exactTime, sinceMs } from '../since.ts';
@@ -306,10 +314,13 @@ export async function exportRecords(
   const convert = (entry: AuditEntry): object =>
     flags.format === 'ocsf' ? ocsfOf(entry, { version, origin }) : cloudEventOf(entry, origin);
   for (const entry of reading(place, () => entries(place.journal, filterOf(flags)))) {
-    // Its reader left: what became of that is `watchOutput`'s to say.
-    if (process.stdout.destroyed) break;
-    const isTaken = process.stdout.write(`${JSON.stringify(convert(entry))}\n`);
-    if (!isTaken) await once(process.stdout, 'drain').catch(() => undefined);
+    if (process.stdout.write(`${JSON.stringify(convert(entry))}\n`)) continue;
+    try {
+      await once(process.stdout, 'drain');
+    } catch (thrown) {
+      if (!isUnread(thrown)) throw thrown;
+      break;
+    }
   }
   return exitCodes.ok;
 }

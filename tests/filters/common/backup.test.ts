@@ -16,11 +16,10 @@ import { describe, expect, it } from 'vitest';
 import { SallyportError } from '../../../config/errors.ts';
 import { backup, restore } from '../../../filters/common/backup.ts';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import { openJournal } from '../../../filters/common/journal-file.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
 import { openQuotaStore } from '../../../filters/quota/sqlite.ts';
 import { fuzzRuns } from '../../support/fuzz.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { movingClock } from '../../support/moving-clock.ts';
 import { someHold } from '../../support/some-hold.ts';
 import { someDecision } from '../../support/some-record.ts';
@@ -34,12 +33,7 @@ function openState(stateDir: string) {
   const quotasDb = openDatabase(join(stateDir, 'quotas.db'), { synchronous: 'NORMAL' });
   const journal = openJournal(stateDir, { clock });
   return {
-    holds: openHoldStore(holdsDb, {
-      clock,
-      ids: createIds(clock),
-      record: () => undefined,
-      membersOf: () => ['dana'],
-    }),
+    holds: someHoldStore(holdsDb, clock),
     quotas: openQuotaStore(quotasDb, clock),
     journal,
     close: () => {

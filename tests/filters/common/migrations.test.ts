@@ -1,10 +1,9 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import { migrations } from '../../../filters/common/migrations.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
 import { openQuotaStore } from '../../../filters/quota/sqlite.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { movingClock } from '../../support/moving-clock.ts';
 import { refusalOf } from '../../support/refusal.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
@@ -37,12 +36,7 @@ it.each(leftBy.map((data, version) => ({ version, data })))(
     const clock = movingClock(1_800_000_000_500);
     const db = openDatabase(file);
     expect(db.connection.prepare('PRAGMA user_version').get()?.['user_version']).toBe(migrations.length);
-    const holds = openHoldStore(db, {
-      clock,
-      ids: createIds(clock),
-      record: () => undefined,
-      membersOf: () => ['dana'],
-    });
+    const holds = someHoldStore(db, clock);
     const kept = holds.list({ limit: 10 });
     expect(kept).toHaveLength(version >= 1 ? 1 : 0);
     for (const hold of kept) expect(holds.approve(hold.id, 'dana', '').state).toBe('Approved');

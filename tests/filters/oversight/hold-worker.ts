@@ -4,9 +4,8 @@
  */
 import { writeSync } from 'node:fs';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import { createClock } from '../../../filters/common/time.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { someHold } from '../../support/some-hold.ts';
 
 const [file = '', name = '', mode = ''] = process.argv.slice(2);
@@ -15,12 +14,7 @@ const say = (line: string): void => {
 };
 const clock = createClock();
 const db = openDatabase(file);
-const store = openHoldStore(db, {
-  clock,
-  ids: createIds(clock),
-  record: () => undefined,
-  membersOf: () => ['dana'],
-});
+const store = someHoldStore(db, clock);
 
 const consume = (id: Parameters<typeof store.consume>[0]): void =>
   say(`${store.consume(id) ? 'consumed' : 'refused'} ${id}`);

@@ -5,9 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import type { HoldId } from '../../../filters/common/brand.ts';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import { createClock } from '../../../filters/common/time.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
 const worker = fileURLToPath(new URL('hold-worker.ts', import.meta.url));
@@ -36,12 +35,7 @@ const withWord = (lines: readonly string[], word: string): HoldId[] =>
 function readStates(file: string) {
   const clock = createClock();
   const db = openDatabase(file);
-  const store = openHoldStore(db, {
-    clock,
-    ids: createIds(clock),
-    record: () => undefined,
-    membersOf: () => [],
-  });
+  const store = someHoldStore(db, clock, { membersOf: () => [] });
   return { stateOf: (id: HoldId) => store.get(id)?.state, close: () => db.close() };
 }
 

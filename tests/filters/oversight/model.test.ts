@@ -1,9 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import type { HoldState } from '../../../filters/oversight/holds.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { type MovingClock, movingClock } from '../../support/moving-clock.ts';
 import { refusalOf } from '../../support/refusal.ts';
 import { digestOf, someHold } from '../../support/some-hold.ts';
@@ -93,12 +92,7 @@ function runPlan(plan: readonly Readonly<{ do: string; pick: number; letter: str
     const db = openDatabase(file, { synchronous: 'NORMAL' });
     return {
       db,
-      store: openHoldStore(db, {
-        clock,
-        ids: createIds(clock),
-        record: () => undefined,
-        membersOf: () => members,
-      }),
+      store: someHoldStore(db, clock, { membersOf: () => members }),
     };
   };
   let { db, store } = open();

@@ -6,10 +6,9 @@ import { SallyportError } from '../../../config/errors.ts';
 import { limits } from '../../../config/limits.ts';
 import type { HoldId } from '../../../filters/common/brand.ts';
 import { openDatabase } from '../../../filters/common/database.ts';
-import { createIds } from '../../../filters/common/ids.ts';
 import type { Hold } from '../../../filters/oversight/holds.ts';
-import { openHoldStore } from '../../../filters/oversight/sqlite.ts';
 import { describeHoldStore, type HoldStoreFactory } from '../../contracts/hold-store.contract.ts';
+import { someHoldStore } from '../../support/hold-store.ts';
 import { movingClock } from '../../support/moving-clock.ts';
 import { refusalOf } from '../../support/refusal.ts';
 import { digestOf, someHold } from '../../support/some-hold.ts';
@@ -21,7 +20,7 @@ const create: HoldStoreFactory = (clock, options) => {
     const db = openDatabase(join(directory, 'holds.db'));
     return {
       db,
-      store: openHoldStore(db, { clock, ids: createIds(clock), record: () => undefined, ...options }),
+      store: someHoldStore(db, clock, options),
     };
   };
   let current = open();
@@ -50,12 +49,7 @@ describeHoldStore('SQLite', create);
 const opened = () => {
   const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
   const clock = movingClock();
-  const store = openHoldStore(db, {
-    clock,
-    ids: createIds(clock),
-    record: () => undefined,
-    membersOf: () => ['dana'],
-  });
+  const store = someHoldStore(db, clock);
   return { db, store };
 };
 
@@ -68,8 +62,7 @@ it('makes no transition that cannot be recorded, and makes it once it can', () =
     if (isFull) throw new SallyportError('StateUnavailable', 'the journal is full');
     recorded.push(...holds.map(({ state }) => state));
   };
-  const options = { clock, ids: createIds(clock), record, membersOf: () => ['dana'] };
-  const store = openHoldStore(db, options);
+  const store = someHoldStore(db, clock, { record });
   const heard: string[] = [];
   store.onTransition((hold) => heard.push(hold.state));
   const transitions: readonly [string, (id: HoldId) => unknown][] = [
@@ -99,14 +92,10 @@ it('makes no transition that cannot be recorded, and makes it once it can', () =
 it('records what it changes as it is opened', () => {
   const db = openDatabase(join(temporaryDirectory(), 'holds.db'));
   const clock = movingClock();
-  const options = { clock, ids: createIds(clock), membersOf: () => ['dana'] };
-  openHoldStore(db, { ...options, record: () => undefined }).open(someHold());
+  someHoldStore(db, clock).open(someHold());
   const recorded: string[] = [];
   clock.setWall(clock.wallMs() - 86_400_000);
-  openHoldStore(db, {
-    ...options,
-    record: (holds) => recorded.push(...holds.map(({ state }) => state)),
-  });
+  someHoldStore(db, clock, { record: (holds) => recorded.push(...holds.map(({ state }) => state)) });
   expect(recorded).toEqual(['TimedOut']);
   db.close();
 });
@@ -159,12 +148,7 @@ it('times out at a start what was opened in the future of a clock that went back
     const db = openDatabase(file);
     return {
       db,
-      store: openHoldStore(db, {
-        clock,
-        ids: createIds(clock),
-        record: () => undefined,
-        membersOf: () => ['dana'],
-      }),
+      store: someHoldStore(db, clock),
     };
   };
   const startMs = clock.wallMs();

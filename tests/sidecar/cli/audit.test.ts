@@ -1,10 +1,13 @@
 /** `sallyport audit` as its user calls it, beside a running sidecar and without one. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { z } from 'zod';
-import { until } from '../../support/cli.ts';
+import { openJournal } from '../../../filters/common/journal-file.ts';
+import { collect, makeHome, spawnCli, until } from '../../support/cli.ts';
+import { movingClock } from '../../support/moving-clock.ts';
 import { type Bench, curl, makeBench, type Running, startRunning, testHost } from '../../support/sidecar.ts';
+import { someDecision } from '../../support/some-record.ts';
 import { runVerifier } from '../../support/tampered-logs.ts';
 
 let bench: Bench;
@@ -130,6 +133,18 @@ it('exports OCSF and CloudEvents, a line each', async () => {
     expect(events.length).toBeGreaterThanOrEqual(3);
     for (const event of events) expect(event).toMatchObject(wanted);
   }
+});
+
+it('ends an export whose reader has left, and says nothing of it', async () => {
+  const home = makeHome();
+  onTestFinished(() => home.remove());
+  const journal = openJournal(join(home.dir, 'state'), { clock: movingClock() });
+  for (let n = 0; n < 5_000; n += 1) journal.append(someDecision());
+  journal.close();
+  const child = spawnCli(['audit', 'export', '--format', 'ocsf'], { env: home.env });
+  const { ended } = collect(child);
+  child.stdout?.once('data', () => child.stdout?.destroy());
+  expect(await ended).toMatchObject({ code: 0, err: '' });
 });
 
 it('erases what a record says, and every proof of it stays', async () => {
